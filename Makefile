@@ -1,0 +1,48 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Stamps hold the moment an environment was last brought in line with pyproject.toml.
+RUN_STAMP := $(VENV)/.installed-all
+DEV_STAMP := $(VENV)/.installed-dev
+
+.PHONY: demo test check unit format train test-slow help
+
+help: ## Show the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
+
+$(RUN_STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[generator,load,report,server]'
+	@touch $@
+
+$(DEV_STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[all,dev]'
+	@touch $@ $(RUN_STAMP)
+
+demo: $(RUN_STAMP) ## From a trained model to a load-test report, on this machine
+	$(BIN)/tritonforge demo
+
+check: $(DEV_STAMP) ## Lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+test: check ## Everything that CI runs
+	$(BIN)/pytest -m 'not slow'
+
+unit: $(DEV_STAMP) ## Tests that start no server and no browser
+	$(BIN)/pytest -m 'not slow and not triton and not browser'
+
+test-slow: $(DEV_STAMP) ## Tests that take minutes or gigabytes
+	$(BIN)/pytest -m slow
+
+format: $(DEV_STAMP) ## Format and mend what is safe to mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+train: $(DEV_STAMP) ## Train the demo's model again
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[torch]'
+	$(BIN)/python -m tritonforge_generator.demo.train

@@ -1,0 +1,1 @@
+"""Typed client for Triton Inference Server over gRPC and HTTP."""

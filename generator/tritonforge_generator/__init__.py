@@ -1,0 +1,1 @@
+"""Turns trained models into verified Triton model repositories."""

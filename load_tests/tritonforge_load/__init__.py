@@ -1,0 +1,1 @@
+"""Load-testing campaigns for Triton on Locust."""
