@@ -1,0 +1,164 @@
+"""Every option alone, compared with a golden file; and what the options may not ask for.
+
+Golden files are written anew with: UPDATE_GOLDEN=1 pytest tests/generator/config
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import text_format
+from onnx import TensorProto, helper
+from support import graphs
+from tritonclient.grpc import model_config_pb2
+
+from tritonforge_generator.config import ModelConfig, model_config_from_graph
+from tritonforge_generator.declared import declared_from_mapping
+from tritonforge_generator.errors import ConfigError, SpecError
+from tritonforge_generator.graph import graph_from_source
+from tritonforge_generator.source import source_from_path
+from tritonforge_generator.spec import ModelOptions
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "config"
+OPTIONS: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "max_batch_size": {"max_batch_size": 7},
+    "max_batch_size_one": {"max_batch_size": 1},
+    "max_batch_size_zero": {"max_batch_size": 0},
+    "dynamic_batching_off": {"dynamic_batching": False},
+    "preferred_batch_size": {"dynamic_batching": {"preferred_batch_size": [4, 8]}},
+    "max_queue_delay_microseconds": {"dynamic_batching": {"max_queue_delay_microseconds": 0}},
+    "preserve_ordering": {"dynamic_batching": {"preserve_ordering": True}},
+    "timeout_action": {"dynamic_batching": {"default_queue_policy": {"timeout_action": "DELAY"}}},
+    "default_timeout_microseconds": {"dynamic_batching": {"default_queue_policy": {"default_timeout_microseconds": 0}}},
+    "allow_timeout_override": {"dynamic_batching": {"default_queue_policy": {"allow_timeout_override": False}}},
+    "max_queue_size": {"dynamic_batching": {"default_queue_policy": {"max_queue_size": 0}}},
+    "instance_group_cpu": {"instance_group": [{"kind": "KIND_CPU", "count": 3}]},
+    "instance_group_gpus": {"instance_group": [{"kind": "KIND_GPU", "gpus": [0, 1]}, {"kind": "KIND_CPU"}]},
+    "version_policy_latest": {"version_policy": {"latest": {"num_versions": 2}}},
+    "version_policy_all": {"version_policy": {"all": {}}},
+    "version_policy_specific": {"version_policy": {"specific": {"versions": [1, 3]}}},
+    "model_warmup_off": {"model_warmup": False},
+    "response_cache": {"response_cache": {"enable": True}},
+    "response_cache_off": {"response_cache": {"enable": False}},
+    "optimization_graph": {"optimization": {"graph": {"level": -1}}},
+    "optimization_graph_zero": {"optimization": {"graph": {"level": 0}}},
+    "optimization_priority": {"optimization": {"priority": "PRIORITY_MAX"}},
+    "input_pinned_memory": {"optimization": {"input_pinned_memory": {"enable": False}}},
+    "output_pinned_memory": {"optimization": {"output_pinned_memory": {"enable": True}}},
+    "parameters": {"parameters": {"intra_op_thread_count": "2", 'quo"te': "back\\slash\nnewline"}},
+}
+
+
+def config_of(path: Path, **options: Any) -> ModelConfig:
+    declared = declared_from_mapping({"name": "m", "source": str(path), **options}, ModelOptions, origin="test")
+    graph = graph_from_source(source_from_path(path))
+    batched = graph.batch.found and declared.max_batch_size != 0
+    shapes = {one.name: tuple(size if size > 0 else 16 for size in one.dims(batched=batched)) for one in graph.inputs}
+    return model_config_from_graph(graph, declared, sample_shapes=shapes)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_each_option_alone(tmp_path: Path, option: str) -> None:
+    config = config_of(graphs.linear(tmp_path / "linear.onnx"), **OPTIONS[option])
+    golden = GOLDEN / f"{option}.pbtxt"
+    if os.environ.get("UPDATE_GOLDEN") == "1":
+        golden.write_text(config.text)
+    assert config.text == golden.read_text()
+
+
+def test_golden_files_are_those_of_the_options() -> None:
+    assert {path.stem for path in GOLDEN.iterdir()} == set(OPTIONS)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_text_means_the_message(tmp_path: Path, option: str) -> None:
+    config = config_of(graphs.linear(tmp_path / "linear.onnx"), **OPTIONS[option])
+    assert text_format.Parse(config.text, model_config_pb2.ModelConfig()) == config.message
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_value_has_its_reason(tmp_path: Path, option: str) -> None:
+    text = config_of(graphs.linear(tmp_path / "linear.onnx"), **OPTIONS[option]).text
+    lines = [line for line in text.splitlines() if ":" in line and not line.startswith("#")]
+    assert lines
+    assert [line for line in lines if "  # " not in line] == []
+
+
+def test_options_reach_the_message(tmp_path: Path) -> None:
+    path = graphs.linear(tmp_path / "linear.onnx")
+    defaults = config_of(path).message
+    for option, values in OPTIONS.items():
+        changed = config_of(path, **values).message != defaults
+        assert changed == (option != "defaults"), option
+
+
+def test_static_batch_is_given_in_full(tmp_path: Path) -> None:
+    config = config_of(graphs.linear(tmp_path / "m.onnx", batch=1))
+    assert config.message.max_batch_size == 0
+    assert list(config.message.input[0].dims) == [1, 4]
+    assert not config.message.HasField("dynamic_batching")
+    assert config.notes == ("requests are not batched: the first axis of 'x' has the fixed size 1",)
+    assert "# Note: requests are not batched: the first axis of 'x' has the fixed size 1\n" in config.text
+    assert "max_batch_size: 0" in config.text
+
+
+def test_one_value_a_row_is_reshaped(tmp_path: Path) -> None:
+    config = config_of(graphs.identity(tmp_path / "m.onnx", shape=("batch",)))
+    assert list(config.message.input[0].dims) == [1]
+    assert config.message.input[0].HasField("reshape")
+    assert list(config.message.output[0].reshape.shape) == []
+
+
+def test_scalars_are_one_element(tmp_path: Path) -> None:
+    node = helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)
+    path = graphs.save(tmp_path / "m.onnx", [node], [graphs.tensor("x", shape=(2, 3))], [graphs.tensor("y", shape=())])
+    config = config_of(path)
+    assert list(config.message.output[0].dims) == [1]
+    assert not config.message.output[0].HasField("reshape")
+    assert "a scalar in the graph" in config.text
+
+
+def test_dynamic_axes_and_strings(tmp_path: Path) -> None:
+    config = config_of(graphs.identity(tmp_path / "m.onnx", TensorProto.STRING, ("batch", "length", 2)))
+    assert list(config.message.input[0].dims) == [-1, 2]
+    assert config.message.input[0].data_type == model_config_pb2.TYPE_STRING
+    assert list(config.message.model_warmup[0].inputs["x"].dims) == [16, 2]
+
+
+def test_hostile_names_survive(tmp_path: Path) -> None:
+    name = 'we"ird\\name # {é}'
+    node = helper.make_node("Identity", [name], ["y"])
+    config = config_of(graphs.save(tmp_path / "m.onnx", [node], [graphs.tensor(name)], [graphs.tensor("y")]))
+    assert config.message.input[0].name == name
+
+
+def test_refuses_a_batch_above_the_graph(tmp_path: Path) -> None:
+    path = graphs.linear(tmp_path / "m.onnx", batch=1)
+    with pytest.raises(ConfigError, match=r"max_batch_size is above what the graph allows: expected 0.*fixed size 1"):
+        config_of(path, max_batch_size=8)
+
+
+def test_refuses_preferred_sizes_above_the_batch(tmp_path: Path) -> None:
+    path = graphs.linear(tmp_path / "m.onnx")
+    with pytest.raises(ConfigError, match=r"expected sizes of at most 8, got \[16\]"):
+        config_of(path, max_batch_size=8, dynamic_batching={"preferred_batch_size": [4, 16]})
+
+
+def test_refuses_dynamic_batching_without_batches(tmp_path: Path) -> None:
+    path = graphs.linear(tmp_path / "m.onnx")
+    with pytest.raises(ConfigError, match="dynamic_batching needs batches"):
+        config_of(path, max_batch_size=0, dynamic_batching={})
+
+
+def test_refuses_gpus_for_the_cpu(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="no GPU ids for KIND_CPU"):
+        config_of(graphs.linear(tmp_path / "m.onnx"), instance_group=[{"kind": "KIND_CPU", "gpus": [0]}])
+
+
+def test_refuses_two_version_policies(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="exactly one of latest, all, specific"):
+        config_of(graphs.linear(tmp_path / "m.onnx"), version_policy={"all": {}, "latest": {}})

@@ -1,0 +1,94 @@
+"""Small ONNX files for tests of the generator, one function for each kind of graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+Shape = Sequence[int | str | None] | None
+
+
+def tensor(name: str, element_type: int = TensorProto.FLOAT, shape: Shape = ("batch", 4)) -> Any:
+    return helper.make_tensor_value_info(name, element_type, shape)
+
+
+def save(
+    path: Path, nodes: Sequence[Any], inputs: Sequence[Any], outputs: Sequence[Any], initializers: Sequence[Any] = ()
+) -> Path:
+    graph = helper.make_graph(list(nodes), "graph", list(inputs), list(outputs), list(initializers))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="tests")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, str(path))
+    return path
+
+
+def identity(path: Path, element_type: int = TensorProto.FLOAT, shape: Shape = ("batch", 4)) -> Path:
+    return save(
+        path,
+        [helper.make_node("Identity", ["x"], ["y"])],
+        [tensor("x", element_type, shape)],
+        [tensor("y", element_type, shape)],
+    )
+
+
+def linear(path: Path, *, batch: int | str | None = "batch", external: bool = False, seed: int = 0) -> Path:
+    """``y = x @ weight + bias`` from 4 to 3 features; its weights may lie in a file beside it."""
+    random = np.random.default_rng(seed)
+    weight = numpy_helper.from_array(random.standard_normal((4, 3)).astype(np.float32), "weight")
+    bias = numpy_helper.from_array(random.standard_normal(3).astype(np.float32), "bias")
+    save(
+        path,
+        [helper.make_node("Gemm", ["x", "weight", "bias"], ["y"])],
+        [tensor("x", shape=(batch, 4))],
+        [tensor("y", shape=(batch, 3))],
+        [weight, bias],
+    )
+    if external:
+        model = onnx.load(str(path))
+        onnx.save(
+            model,
+            str(path),
+            save_as_external_data=True,
+            location=f"{path.name}.data",
+            size_threshold=0,
+            convert_attribute=False,
+        )
+    return path
+
+
+def mixes_rows(path: Path) -> Path:
+    """Declares a batch, but every row becomes the mean of all rows."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0], keepdims=1),
+        helper.make_node("Mul", ["x", "zero"], ["nothing"]),
+        helper.make_node("Add", ["nothing", "mean"], ["y"]),
+    ]
+    zero = numpy_helper.from_array(np.zeros(1, np.float32), "zero")
+    return save(path, nodes, [tensor("x")], [tensor("y")], [zero])
+
+
+def fixed_inside(path: Path, limit: int) -> Path:
+    """Declares a batch, but adds a table of ``limit`` rows, of which it takes as many as there are in the batch."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["rows"], start=0, end=1),
+        helper.make_node("Min", ["rows", "limit"], ["taken"]),
+        helper.make_node("Slice", ["table", "start", "taken", "axis"], ["part"]),
+        helper.make_node("Add", ["x", "part"], ["y"]),
+    ]
+    initializers = [
+        numpy_helper.from_array(np.zeros((limit, 4), np.float32), "table"),
+        numpy_helper.from_array(np.array([limit], np.int64), "limit"),
+        numpy_helper.from_array(np.array([0], np.int64), "start"),
+        numpy_helper.from_array(np.array([0], np.int64), "axis"),
+    ]
+    return save(path, nodes, [tensor("x")], [tensor("y")], initializers)
+
+
+def random_output(path: Path) -> Path:
+    nodes = [helper.make_node("RandomNormalLike", ["x"], ["y"])]
+    return save(path, nodes, [tensor("x")], [tensor("y")])
