@@ -1,0 +1,74 @@
+"""``manifest.json`` beside the model file: where a version came from and what was proven of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from tritonforge_generator.errors import RepositoryError
+
+FILENAME: Final = "manifest.json"
+MANIFEST_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What is recorded of a published version.
+
+    Everything but ``made`` depends on the model, the options and the tool alone, so it is the same wherever the same
+    version is generated.
+
+    Attributes:
+        model: Model name.
+        version: Version number.
+        source: Name of the model file it was made from.
+        files: SHA-256 of every file of the version folder, by path relative to it.
+        config_sha256: SHA-256 of ``config.pbtxt``.
+        graph: What the graph takes and gives.
+        options: The spec's options of this model.
+        made: When, where, with which tool versions, and the verification with its figures.
+    """
+
+    model: str
+    version: int
+    source: str
+    files: Mapping[str, str]
+    config_sha256: str
+    graph: Mapping[str, Any]
+    options: Mapping[str, Any]
+    made: Mapping[str, Any] = field(default_factory=dict)
+    manifest_version: int = MANIFEST_VERSION
+
+    def to_json(self) -> str:
+        """The file's text: sorted keys, two spaces, a final newline."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
+
+    def same_content(self, other: Manifest) -> bool:
+        """Whether another version holds the same files and configuration."""
+        return self.files == other.files and self.config_sha256 == other.config_sha256
+
+
+def manifest_from_json(path: Path) -> Manifest:
+    """Read a manifest.
+
+    Raises:
+        RepositoryError: The file is missing, damaged or of a newer form.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        manifest = Manifest(**data)
+    except (OSError, ValueError, TypeError) as error:
+        raise RepositoryError(
+            f"{path} cannot be read", expected="a manifest as this tool writes it", got=str(error)
+        ) from error
+    if manifest.manifest_version != MANIFEST_VERSION:
+        raise RepositoryError(
+            f"{path} was written in another form",
+            expected=f"manifest_version {MANIFEST_VERSION}",
+            got=str(manifest.manifest_version),
+            action="Use the version of tritonforge that wrote it, or a newer one.",
+        )
+    return manifest
