@@ -1,0 +1,60 @@
+"""One call: what it is called in errors and how long it may take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tritonforge_client.errors import DeadlineExceeded, ErrorContext
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call from its first check to its last byte; every attempt of it shares its deadline.
+
+    Attributes:
+        endpoint: ``host:port`` that is called.
+        timeout_s: Seconds for the whole call.
+        model: Model that is called; ``None`` for calls about the server.
+        request_id: The caller's id of the request.
+        headers: Headers of the caller, names in lower case.
+        started_s: Start on the monotonic clock, in seconds.
+    """
+
+    endpoint: str
+    timeout_s: float
+    model: str | None = None
+    request_id: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    started_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.started_s
+
+    def remaining_s(self) -> float:
+        """Seconds until the deadline.
+
+        Raises:
+            DeadlineExceeded: None are left.
+        """
+        remaining_s = self.timeout_s - self.elapsed_s
+        if remaining_s <= 0:
+            raise self.deadline_error("before the request was sent")
+        return remaining_s
+
+    def deadline_error(self, when: str = "and no reply came; the server may still run the request") -> DeadlineExceeded:
+        """The error of a call whose time is over."""
+        return DeadlineExceeded(f"timeout_s={self.timeout_s:g} passed {when}", **self.error_context())
+
+    def error_context(self, server_message: str | None = None) -> ErrorContext:
+        """Keyword arguments that name this call, and the server's words, in a TritonError."""
+        return {
+            "model": self.model,
+            "endpoint": self.endpoint,
+            "request_id": self.request_id,
+            "elapsed_s": self.elapsed_s,
+            "server_message": server_message,
+        }

@@ -1,0 +1,95 @@
+"""How a call is made: its deadline, its headers, what the caller does with the reply."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from tritonforge_client.errors import InvalidInput
+
+# Polling functions count milliseconds in 31 bits.
+_MAX_TIMEOUT_S: Final = 1_000_000.0
+_HEADER_NAME: Final = re.compile(r"[0-9A-Za-z!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]*")
+# Set by the transports themselves; a second value would contradict the body.
+_RESERVED_HEADERS: Final = frozenset(
+    {
+        "accept-encoding",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "host",
+        "inference-header-content-length",
+        "te",
+        "transfer-encoding",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Options of a client, or of one call, which then replace the client's as a whole.
+
+    Attributes:
+        timeout_s: Seconds for the whole call: connecting, sending, queueing on the server, running and receiving.
+        headers: HTTP headers or gRPC metadata of each request. Names are case-insensitive over both protocols.
+        writable: Whether reply arrays are aligned copies that may be written to, instead of read-only views of the
+            reply (no copy, not necessarily aligned to their item size).
+
+    Raises:
+        InvalidInput: A value is out of range, or a header is malformed or belongs to the transport.
+    """
+
+    timeout_s: float = 30.0
+    headers: Mapping[str, str] = field(default_factory=dict)
+    writable: bool = False
+
+    def __post_init__(self) -> None:
+        check_timeout_s(self.timeout_s)
+        # A copy, so that a later change of the caller's dict changes no request.
+        object.__setattr__(self, "headers", {_checked_name(k): _checked_value(k, v) for k, v in self.headers.items()})
+
+
+def check_timeout_s(timeout_s: object) -> None:
+    """Refuse what cannot be a deadline.
+
+    Raises:
+        InvalidInput: It is not a number of seconds above 0 and at most 1,000,000.
+    """
+    # NaN and infinity fail the comparison.
+    if isinstance(timeout_s, (int, float)) and not isinstance(timeout_s, bool) and 0 < timeout_s <= _MAX_TIMEOUT_S:
+        return
+    expected = f"seconds above 0 and at most {_MAX_TIMEOUT_S:.0f}"
+    raise InvalidInput(
+        f"timeout_s: expected {expected}, got {timeout_s!r}",
+        field="timeout_s",
+        expected=expected,
+        got=repr(timeout_s),
+    )
+
+
+def _checked_name(name: object) -> str:
+    if not isinstance(name, str) or _HEADER_NAME.fullmatch(name) is None:
+        raise _header_error(name, "a header name of letters, digits and -", repr(name))
+    lowered = name.lower()
+    if lowered in _RESERVED_HEADERS or lowered.startswith(("grpc-", ":")):
+        raise _header_error(name, "a header that the transport does not set itself", name)
+    if lowered.endswith("-bin"):
+        raise _header_error(name, "a text header (gRPC takes names that end in -bin as binary)", name)
+    return lowered
+
+
+def _checked_value(name: object, value: object) -> str:
+    if not isinstance(value, str) or _HEADER_VALUE.fullmatch(value) is None:
+        # The value may be a secret, so only its type is shown.
+        raise _header_error(name, "a str of printable ASCII characters", f"a {type(value).__name__} that is not")
+    return value
+
+
+def _header_error(name: object, expected: str, got: str) -> InvalidInput:
+    return InvalidInput(
+        f"headers: {name!r}: expected {expected}, got {got}", field="headers", expected=expected, got=got
+    )

@@ -1,0 +1,1 @@
+"""How requests travel. Each transport imports its own library only; the client picks one by the target's scheme."""

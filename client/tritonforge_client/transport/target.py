@@ -1,0 +1,58 @@
+"""From a target such as ``grpc://localhost:8001`` to its transport."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import urlsplit
+
+from tritonforge_client.errors import InvalidInput
+from tritonforge_client.transport.base import Transport
+
+_DEFAULT_PORTS: Final = {"grpc": 8001, "http": 8000}
+_EXPECTED: Final = "grpc://host:port or http://host:port"
+
+
+def transport_from_target(target: str) -> Transport:
+    """Return a transport to a server. Nothing is sent yet.
+
+    Args:
+        target: ``grpc://host:port`` or ``http://host:port``; the port may be left out for Triton's own, 8001 and 8000.
+
+    Returns:
+        The transport.
+
+    Raises:
+        InvalidInput: The target has another form.
+    """
+    scheme, host, port = _parts(target)
+    # Each library is imported only for its own scheme: either may be missing or unwanted.
+    if scheme == "grpc":
+        from tritonforge_client.transport.grpc import GrpcTransport
+
+        return GrpcTransport(host, port)
+    from tritonforge_client.transport.http import HttpTransport
+
+    return HttpTransport(host, port)
+
+
+def _parts(target: str) -> tuple[str, str, int]:
+    try:
+        parts = urlsplit(target)
+        host, port = parts.hostname, parts.port
+    except (AttributeError, TypeError, ValueError) as error:
+        raise _target_error(target) from error
+    beyond = parts.username is not None or parts.path not in {"", "/"} or parts.query or parts.fragment
+    if parts.scheme not in _DEFAULT_PORTS or not host or beyond or port == 0:
+        raise _target_error(target)
+    return parts.scheme, host, port if port is not None else _DEFAULT_PORTS[parts.scheme]
+
+
+def _target_error(target: object) -> InvalidInput:
+    return InvalidInput(
+        f"target: expected {_EXPECTED}, got {target!r}", field="target", expected=_EXPECTED, got=repr(target)
+    )
+
+
+def endpoint_text(host: str, port: int) -> str:
+    """Return ``host:port``, with an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

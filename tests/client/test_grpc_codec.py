@@ -1,0 +1,197 @@
+"""Our encoding against the messages that tritonclient generates from the protocol's own proto file."""
+
+from contextlib import suppress
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from tritonclient.grpc import service_pb2
+
+from tritonforge_client.core.call import Call
+from tritonforge_client.core.check import tensors_from_inputs
+from tritonforge_client.core.grpc_codec import bytes_from_request, reply_from_bytes
+from tritonforge_client.core.request import InferRequest, ReplyFormatError
+from tritonforge_client.datatypes import BY_DATATYPE
+
+CALL = Call(endpoint="h:1", timeout_s=1.0)
+SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
+NAMES = st.text(max_size=12)
+
+
+@st.composite
+def arrays(draw: st.DrawFn) -> np.ndarray[Any, Any]:
+    """An array of any datatype and shape, empty ones included."""
+    shape = draw(SHAPES)
+    datatype = draw(st.sampled_from(sorted(BY_DATATYPE)))
+    count = int(np.prod(shape))
+    if datatype == "BYTES":
+        array = np.empty(count, dtype=np.object_)
+        array[:] = draw(st.lists(st.binary(max_size=200), min_size=count, max_size=count))
+        return array.reshape(shape)
+    dtype = BY_DATATYPE[datatype].dtype
+    if datatype == "BOOL":
+        return draw(hnp.arrays(np.bool_, shape))
+    raw = draw(st.binary(min_size=count * dtype.itemsize, max_size=count * dtype.itemsize))
+    return np.frombuffer(raw, dtype=dtype).reshape(shape)
+
+
+PARAMETERS = st.dictionaries(
+    NAMES,
+    st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(max_size=20) | st.floats(allow_nan=False),
+    max_size=1,  # protobuf writes the entries of a map in no fixed order
+)
+
+
+@given(
+    inputs=st.dictionaries(NAMES, arrays(), max_size=3),
+    texts=st.tuples(NAMES, NAMES, NAMES),
+    outputs=st.lists(NAMES, max_size=3),
+    parameters=PARAMETERS,
+)
+def test_requests_are_byte_for_byte_those_of_protobuf(
+    inputs: dict[str, Any], texts: tuple[str, str, str], outputs: list[str], parameters: dict[str, Any]
+) -> None:
+    tensors = tensors_from_inputs(inputs, CALL)
+    ours = bytes_from_request(
+        InferRequest(
+            model=texts[0],
+            version=texts[1],
+            request_id=texts[2],
+            inputs=tensors,
+            outputs=tuple(outputs),
+            parameters=parameters,
+        )
+    )
+    theirs = service_pb2.ModelInferRequest(model_name=texts[0], model_version=texts[1], id=texts[2])
+    for tensor in tensors:
+        theirs.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+        theirs.raw_input_contents.append(bytes(tensor.data))
+    for name in outputs:
+        theirs.outputs.add(name=name)
+    for name, value in parameters.items():
+        kind = {bool: "bool_param", int: "int64_param", str: "string_param", float: "double_param"}[type(value)]
+        setattr(theirs.parameters[name], kind, value)
+    assert ours == theirs.SerializeToString(deterministic=True)
+
+
+@given(
+    outputs=st.dictionaries(NAMES, arrays(), max_size=3), texts=st.tuples(NAMES, NAMES, NAMES), parameters=PARAMETERS
+)
+def test_replies_of_protobuf_are_read(
+    outputs: dict[str, Any], texts: tuple[str, str, str], parameters: dict[str, Any]
+) -> None:
+    message = service_pb2.ModelInferResponse(model_name=texts[0], model_version=texts[1], id=texts[2])
+    for tensor in tensors_from_inputs(outputs, CALL):
+        message.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+        message.raw_output_contents.append(bytes(tensor.data))
+    for name, value in parameters.items():
+        kind = {bool: "bool_param", int: "int64_param", str: "string_param", float: "double_param"}[type(value)]
+        setattr(message.parameters[name], kind, value)
+    reply = reply_from_bytes(message.SerializeToString())
+    assert (reply.model, reply.version, reply.request_id) == texts
+    assert reply.parameters == parameters
+    assert list(reply.outputs) == list(outputs)
+    for name, array in outputs.items():
+        assert_same(reply.outputs[name], array)
+
+
+def assert_same(got: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> None:
+    assert (got.dtype, got.shape) == (expected.dtype, expected.shape)
+    assert not got.flags.writeable
+    if expected.dtype == np.object_:
+        assert got.tolist() == expected.tolist()
+    else:
+        assert got.tobytes() == expected.tobytes()  # bit by bit, so that NaN payloads count too
+
+
+def test_reply_tensors_are_views_of_the_reply() -> None:
+    message = service_pb2.ModelInferResponse()
+    message.outputs.add(name="y", datatype="FP32", shape=[1000])
+    message.raw_output_contents.append(np.arange(1000, dtype=np.float32).tobytes())
+    data = message.SerializeToString()
+    array = reply_from_bytes(data).outputs["y"]
+    assert np.shares_memory(array, np.frombuffer(data, np.uint8))
+
+
+TYPED = [
+    ("BOOL", "bool_contents", [True, False]),
+    ("INT8", "int_contents", [-128, 127]),
+    ("INT16", "int_contents", [-1, 5]),
+    ("INT32", "int_contents", [-(2**31), 2**31 - 1]),
+    ("INT64", "int64_contents", [-(2**63), 2**63 - 1]),
+    ("UINT8", "uint_contents", [0, 255]),
+    ("UINT16", "uint_contents", [0, 65535]),
+    ("UINT32", "uint_contents", [0, 2**32 - 1]),
+    ("UINT64", "uint64_contents", [0, 2**64 - 1]),
+    ("FP32", "fp32_contents", [1.5, float("inf")]),
+    ("FP64", "fp64_contents", [-2.25, 1e300]),
+    ("BYTES", "bytes_contents", [b"", b"ab\0"]),
+]
+
+
+@pytest.mark.parametrize(("datatype", "field", "values"), TYPED)
+def test_typed_contents_are_read(datatype: str, field: str, values: list[Any]) -> None:
+    message = service_pb2.ModelInferResponse()
+    output = message.outputs.add(name="y", datatype=datatype, shape=[2, 1])
+    getattr(output.contents, field).extend(values)
+    message.outputs.add(name="empty", datatype=datatype, shape=[0, 3])
+    reply = reply_from_bytes(message.SerializeToString())
+    assert reply.outputs["y"].dtype == BY_DATATYPE[datatype].dtype
+    assert reply.outputs["y"].tolist() == [[value] for value in values]
+    assert reply.outputs["empty"].shape == (0, 3)
+
+
+@given(st.binary(max_size=64))
+def test_damaged_replies_never_end_in_another_error(data: bytes) -> None:
+    with suppress(ReplyFormatError):
+        reply_from_bytes(data)
+
+
+def whole_reply() -> bytes:
+    message = service_pb2.ModelInferResponse(model_name="m", model_version="1")
+    message.outputs.add(name="y", datatype="FP32", shape=[2])
+    message.raw_output_contents.append(np.ones(2, np.float32).tobytes())
+    return bytes(message.SerializeToString())
+
+
+def test_a_reply_cut_anywhere_never_gives_a_false_array() -> None:
+    data = whole_reply()
+    for end in range(len(data)):
+        try:
+            outputs = reply_from_bytes(data[:end]).outputs
+        except ReplyFormatError:
+            continue
+        assert outputs == {}
+
+
+@pytest.mark.parametrize(
+    ("shape", "blobs", "text"),
+    [
+        ([3], [b"\0" * 8], "expected 12 bytes"),
+        ([-1], [b""], "sizes of at least 0"),
+        ([2], [b"\0" * 8, b"extra"], "raw contents for 1 outputs, got 2"),
+        ([2], [], "expected 2 elements"),
+    ],
+)
+def test_contradictions_are_errors(shape: list[int], blobs: list[bytes], text: str) -> None:
+    message = service_pb2.ModelInferResponse()
+    message.outputs.add(name="y", datatype="FP32", shape=shape)
+    message.raw_output_contents.extend(blobs)
+    with pytest.raises(ReplyFormatError, match=text):
+        reply_from_bytes(message.SerializeToString())
+
+
+def test_unknown_datatypes_are_errors() -> None:
+    message = service_pb2.ModelInferResponse()
+    message.outputs.add(name="y", datatype="FP8", shape=[0])
+    with pytest.raises(ReplyFormatError, match="'FP8'"):
+        reply_from_bytes(message.SerializeToString())
+
+
+def test_bf16_is_that_of_ml_dtypes() -> None:
+    (tensor,) = tensors_from_inputs({"x": np.array([1.5], ml_dtypes.bfloat16)}, CALL)
+    assert (tensor.datatype, bytes(tensor.data)) == ("BF16", b"\xc0\x3f")

@@ -1,0 +1,72 @@
+"""What is imported when, seen from fresh interpreters."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+HEAVY = ["grpc", "urllib3", "tritonclient", "jinja2", "google.protobuf", "aiohttp", "gevent"]
+
+
+def modules_after(code: str) -> set[str]:
+    script = f"{code}\nimport json, sys\nprint(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    return set(json.loads(run.stdout))
+
+
+def test_importing_the_client_imports_no_transport() -> None:
+    assert modules_after("import tritonforge_client, tritonforge_client.codegen") == set()
+
+
+def test_http_needs_no_grpc() -> None:
+    code = """
+from tritonforge_client import Client, TritonError
+try:
+    Client("http://127.0.0.1:1").spec("m")
+except TritonError:
+    pass
+"""
+    assert modules_after(code) == {"urllib3"}
+
+
+def test_grpc_inference_needs_no_urllib3_and_no_protobuf() -> None:
+    code = """
+import numpy as np
+from tritonforge_client import Client, TritonError
+try:
+    Client("grpc://127.0.0.1:1").infer("m", {"x": np.zeros(1, np.float32)})
+except TritonError:
+    pass
+"""
+    assert modules_after(code) == {"grpc"}
+
+
+def test_grpc_administration_needs_no_urllib3() -> None:
+    code = """
+from tritonforge_client import Client, TritonError
+try:
+    Client("grpc://127.0.0.1:1").spec("m")
+except TritonError:
+    pass
+"""
+    assert "urllib3" not in modules_after(code)
+
+
+def test_the_client_adds_little_to_the_import_of_numpy() -> None:
+    def seconds(code: str) -> float:
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    assert seconds("import tritonforge_client") - seconds("import numpy") < 0.1
+
+
+@pytest.mark.parametrize("module", ["tritonforge_generator", "tritonforge_load"])
+def test_the_client_knows_nothing_of_the_other_packages(module: str) -> None:
+    script = f"import sys, tritonforge_client, tritonforge_client.codegen\nassert {module!r} not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
