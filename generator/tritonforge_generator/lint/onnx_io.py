@@ -1,0 +1,205 @@
+"""What ONNX Runtime will say about a graph's inputs and outputs, read without its weights.
+
+The back-end compares the config with the shapes that ONNX Runtime reports: a symbolic dimension is -1, a missing shape
+has no dimensions, and an output's symbolic dimension becomes a number when shape inference finds one.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from tritonforge_client.extras import require_extra
+
+_LARGE_ELEMENTS: Final = 1024
+# onnx.TensorProto.DataType -> name in model_config.proto. What is missing here cannot be served.
+_DATA_TYPES: Final[Mapping[int, str]] = {
+    1: "TYPE_FP32",
+    2: "TYPE_UINT8",
+    3: "TYPE_INT8",
+    4: "TYPE_UINT16",
+    5: "TYPE_INT16",
+    6: "TYPE_INT32",
+    7: "TYPE_INT64",
+    8: "TYPE_STRING",
+    9: "TYPE_BOOL",
+    10: "TYPE_FP16",
+    11: "TYPE_FP64",
+    12: "TYPE_UINT32",
+    13: "TYPE_UINT64",
+    16: "TYPE_BF16",
+}
+_ONNX_TYPES: Final[Mapping[str, str]] = {
+    "sequence_type": "ONNX_TYPE_SEQUENCE",
+    "map_type": "ONNX_TYPE_MAP",
+    "sparse_tensor_type": "ONNX_TYPE_SPARSETENSOR",
+    "optional_type": "ONNX_TYPE_OPTIONAL",
+    "opaque_type": "ONNX_TYPE_OPAQUE",
+}
+
+
+class UnreadableModelError(Exception):
+    """The file is not an ONNX model; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphTensor:
+    """One input or output of a graph, as ONNX Runtime reports it.
+
+    Attributes:
+        name: Its name.
+        data_type: Name in ``model_config.proto``; ``"TYPE_INVALID"`` for what Triton has no type for.
+        dims: Full shape; -1 stands for any size; empty for a scalar.
+        onnx_type: ``"ONNX_TYPE_TENSOR"``, or what it is instead.
+        unsure: Indices of dimensions that only running ONNX Runtime's optimiser would settle.
+    """
+
+    name: str
+    data_type: str
+    dims: tuple[int, ...]
+    onnx_type: str = "ONNX_TYPE_TENSOR"
+    unsure: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxGraph:
+    """Inputs and outputs of an ONNX file.
+
+    Attributes:
+        path: The file.
+        inputs: Graph inputs without those that an initializer gives a value to, by name.
+        overridable: Inputs that have an initializer and may therefore be left out, by name.
+        outputs: Graph outputs by name.
+        missing_data: Paths of external data files that do not exist.
+    """
+
+    path: Path
+    inputs: Mapping[str, GraphTensor]
+    overridable: Mapping[str, GraphTensor] = field(default_factory=dict)
+    outputs: Mapping[str, GraphTensor] = field(default_factory=dict)
+    missing_data: tuple[Path, ...] = ()
+
+    @property
+    def batches(self) -> bool:
+        """Whether every input and output has -1 first, which is what the back-end takes for batching."""
+        tensors = [*self.inputs.values(), *self.outputs.values()]
+        return all(tensor.dims[:1] == (-1,) for tensor in tensors)
+
+
+def graph_from_file(path: Path) -> OnnxGraph:
+    """Read the inputs and outputs of an ONNX file.
+
+    Args:
+        path: The ``.onnx`` file; external data beside it is looked for but not read.
+
+    Raises:
+        UnreadableModelError: The file cannot be read or is not an ONNX model.
+        MissingExtraError: The package onnx is not installed.
+    """
+    onnx = require_extra("onnx", "generator")
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (OSError, DecodeError, ValueError) as error:
+        raise UnreadableModelError(f"{type(error).__name__}: {error}") from error
+    if not model.HasField("graph") or len(model.opset_import) == 0:
+        raise UnreadableModelError("it has no graph or names no operator set")
+    graph = model.graph
+    if any(not isinstance(named.name, str) for named in (*graph.input, *graph.output, *graph.initializer)):
+        raise UnreadableModelError("the name of a tensor is not UTF-8")
+    _drop_large_weights(model)
+    initialized = {tensor.name for tensor in graph.initializer}
+    initialized |= {sparse.values.name for sparse in graph.sparse_initializer}
+    inputs = {value.name: _tensor(value) for value in graph.input}
+    return OnnxGraph(
+        path,
+        inputs={name: tensor for name, tensor in inputs.items() if name not in initialized},
+        # Before IR version 4 every initializer had to be listed as an input and was a constant all the same.
+        overridable={name: tensor for name, tensor in inputs.items() if name in initialized and model.ir_version >= 4},
+        outputs=_outputs(onnx, model),
+        missing_data=_missing_data(path.parent, model),
+    )
+
+
+def served_output_dims(path: Path) -> Mapping[str, tuple[int, ...]]:
+    """Ask ONNX Runtime itself for the output shapes: its optimiser can settle what shape inference cannot.
+
+    This loads the weights, so it is for the rare case that nothing else decides.
+
+    Args:
+        path: The ``.onnx`` file.
+
+    Returns:
+        Full shape by output name; empty when ONNX Runtime is not installed or refuses the file.
+    """
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        return {}
+    from onnxruntime.capi import onnxruntime_pybind11_state as failures
+
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except (failures.Fail, failures.InvalidArgument, failures.InvalidGraph, failures.NotImplemented, RuntimeError):
+        return {}
+    return {
+        output.name: tuple(size if isinstance(size, int) else -1 for size in output.shape)
+        for output in session.get_outputs()
+    }
+
+
+def _tensor(value: Any) -> GraphTensor:
+    kind = value.type.WhichOneof("value")
+    if kind != "tensor_type":
+        return GraphTensor(value.name, "TYPE_INVALID", (), _ONNX_TYPES.get(kind, "ONNX_TYPE_UNKNOWN"))
+    tensor = value.type.tensor_type
+    dims = tuple(dim.dim_value if dim.WhichOneof("value") == "dim_value" else -1 for dim in tensor.shape.dim)
+    return GraphTensor(value.name, _DATA_TYPES.get(tensor.elem_type, "TYPE_INVALID"), dims)
+
+
+def _drop_large_weights(model: Any) -> None:
+    """Free what shape inference has no use for; shapes are computed from small tensors."""
+    for tensor in model.graph.initializer:
+        if math.prod(tensor.dims) > _LARGE_ELEMENTS:
+            for content in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
+                tensor.ClearField(content)
+
+
+def _outputs(onnx: Any, model: Any) -> dict[str, GraphTensor]:
+    """Read the outputs, with shape inference where a dimension is not declared as a number."""
+    declared = {value.name: _tensor(value) for value in model.graph.output}
+    if all(tensor.dims and -1 not in tensor.dims for tensor in declared.values()):
+        return declared
+    given = {
+        dim.dim_param for value in model.graph.input for dim in value.type.tensor_type.shape.dim if dim.dim_param != ""
+    }
+    try:
+        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+        # What is declared is all there is to go by, and ONNX Runtime has the last word on the rest.
+        return {name: replace(tensor, unsure=frozenset(range(len(tensor.dims)))) for name, tensor in declared.items()}
+    outputs = {}
+    for value in model.graph.output:
+        tensor = _tensor(value)
+        shape = value.type.tensor_type.shape.dim
+        unsure = frozenset(i for i, size in enumerate(tensor.dims) if size == -1 and shape[i].dim_param not in given)
+        outputs[value.name] = replace(tensor, unsure=unsure)
+    return outputs
+
+
+def _missing_data(folder: Path, model: Any) -> tuple[Path, ...]:
+    """Find the external data files that the main graph's tensors refer to and that do not exist."""
+    attributes = (attribute.t for node in model.graph.node for attribute in node.attribute if attribute.HasField("t"))
+    locations = {
+        os.fsdecode(entry.value)
+        for tensor in (*model.graph.initializer, *attributes)
+        if tensor.data_location == tensor.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return tuple(folder / location for location in sorted(locations) if not (folder / location).is_file())
