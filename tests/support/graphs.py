@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +92,48 @@ def fixed_inside(path: Path, limit: int) -> Path:
 def random_output(path: Path) -> Path:
     nodes = [helper.make_node("RandomNormalLike", ["x"], ["y"])]
     return save(path, nodes, [tensor("x")], [tensor("y")])
+
+
+def two_inputs(path: Path) -> Path:
+    nodes = [helper.make_node("Add", ["a", "b"], ["sum"]), helper.make_node("Sub", ["a", "b"], ["difference"])]
+    inputs = [tensor("a"), tensor("b")]
+    return save(path, nodes, inputs, [tensor("sum"), tensor("difference")])
+
+
+def scalar_output(path: Path) -> Path:
+    node = helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)
+    return save(path, [node], [tensor("x", shape=(2, 3))], [tensor("y", shape=())])
+
+
+def scalar_input(path: Path) -> Path:
+    node = helper.make_node("Mul", ["x", "factor"], ["y"])
+    inputs = [tensor("x", shape=(2, 3)), tensor("factor", shape=())]
+    return save(path, [node], inputs, [tensor("y", shape=(2, 3))])
+
+
+def embedding(path: Path) -> Path:
+    table = numpy_helper.from_array(np.arange(40, dtype=np.float32).reshape(10, 4), "table")
+    node = helper.make_node("Gather", ["table", "ids"], ["y"])
+    inputs = [tensor("ids", TensorProto.INT64, ("batch", "length"))]
+    return save(path, [node], inputs, [tensor("y", shape=("batch", "length", 4))], [table])
+
+
+KINDS: dict[str, tuple[Callable[[Path], Path], int]] = {
+    "linear": (linear, 32),
+    "external": (lambda path: linear(path, external=True), 32),
+    "static_batch_one": (lambda path: linear(path, batch=1), 0),
+    "static_batch_eight": (lambda path: linear(path, batch=8), 0),
+    "unnamed_batch": (lambda path: linear(path, batch=None), 32),
+    "two_inputs": (two_inputs, 32),
+    "scalar_output": (scalar_output, 0),
+    "scalar_input": (scalar_input, 0),
+    "one_value_a_row": (lambda path: identity(path, shape=("batch",)), 32),
+    "embedding": (embedding, 32),
+    "strings": (lambda path: identity(path, TensorProto.STRING, ("batch", 2)), 32),
+    "dynamic_strings": (lambda path: identity(path, TensorProto.STRING, ("batch", "length")), 32),
+    "fp16": (lambda path: identity(path, TensorProto.FLOAT16), 32),
+    "int64": (lambda path: identity(path, TensorProto.INT64), 32),
+    "bool": (lambda path: identity(path, TensorProto.BOOL), 32),
+    "mixes_rows": (mixes_rows, 0),
+}
+"""Kinds of graphs that can be served: how to build one, and the ``max_batch_size`` it gets by default."""

@@ -74,13 +74,26 @@ def dynamic_batching_field(options: ModelOptions, *, max_batch_size: int) -> Fie
         Field(
             "max_queue_delay_microseconds",
             delay,
-            "how long a request waits for others" if delay > 0 else "a request never waits for others",
+            "how long a request waits for others"
+            if delay > 0
+            else "requests are gathered while a batch executes; none waits for others",
         ),
         Field("preserve_ordering", value=True, reason="answers leave in the order of arrival")
         if batching.preserve_ordering
         else None,
-        _queue_policy_field(batching.default_queue_policy),
+        _queue_policy_field(batching.default_queue_policy) if batching.default_queue_policy is not None else None,
         reason="single requests are gathered into batches",
+    )
+
+
+def queue_policy_note(options: ModelOptions) -> str:
+    """What a person should know who declares a queue policy; empty without one."""
+    declared = options.dynamic_batching
+    if not isinstance(declared, DynamicBatching) or declared.default_queue_policy is None:
+        return ""
+    return (
+        "with a queue policy, Triton's dynamic batcher may leave a request waiting for up to 0.5 s when few are in "
+        "flight (seen with server 2.51); keep it only where client deadlines or a full queue matter more"
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from tritonforge_generator.source import SourceModel
 
@@ -75,3 +76,16 @@ class Graph:
     producer: str
     operators: Mapping[str, int]
     parameter_count: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for reports and the manifest, without paths."""
+        return {
+            "inputs": [asdict(tensor) for tensor in self.inputs],
+            "outputs": [asdict(tensor) for tensor in self.outputs],
+            "batch": asdict(self.batch),
+            "opsets": dict(self.opsets),
+            "ir_version": self.ir_version,
+            "producer": self.producer,
+            "operators": dict(self.operators),
+            "parameter_count": self.parameter_count,
+        }

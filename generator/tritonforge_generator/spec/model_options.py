@@ -21,7 +21,13 @@ Microseconds = Annotated[int, Field(ge=0)]
 
 
 class QueuePolicy(DeclaredModel):
-    """``ModelQueuePolicy``: how long a request may wait and what happens then."""
+    """``ModelQueuePolicy``: how long a request may wait and what happens then. It is opt-in.
+
+    Client deadlines reach the queue only with ``allow_timeout_override`` and a default timeout above zero, which are
+    the defaults here. But with any queue policy the dynamic batcher no longer prepares the next batch while one
+    executes, and a request that arrives just as an instance becomes free may sleep until the batcher's timer of 500 ms
+    (``default_wait_microseconds`` in core's ``dynamic_batch_scheduler.cc``; measured with server 2.51).
+    """
 
     timeout_action: Literal["REJECT", "DELAY"] = Field(
         default="REJECT", description="What happens to a request that waited."
@@ -41,9 +47,11 @@ class DynamicBatching(DeclaredModel):
     """``ModelDynamicBatching``: how single requests become batches."""
 
     preferred_batch_size: tuple[Count, ...] = Field(default=(), description="Batch sizes worth waiting for.")
-    max_queue_delay_microseconds: Microseconds = Field(default=100, description="How long to wait for a fuller batch.")
+    max_queue_delay_microseconds: Microseconds = Field(default=0, description="How long to wait for a fuller batch.")
     preserve_ordering: bool = Field(default=False, description="Answer in the order of arrival.")
-    default_queue_policy: QueuePolicy = Field(default_factory=QueuePolicy, description="The queue's limits.")
+    default_queue_policy: QueuePolicy | None = Field(
+        default=None, description="The queue's limits; costs rare waits of up to 0.5 s, see the class."
+    )
 
 
 class InstanceGroup(DeclaredModel):

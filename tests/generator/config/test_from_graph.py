@@ -30,8 +30,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "max_batch_size_zero": {"max_batch_size": 0},
     "dynamic_batching_off": {"dynamic_batching": False},
     "preferred_batch_size": {"dynamic_batching": {"preferred_batch_size": [4, 8]}},
-    "max_queue_delay_microseconds": {"dynamic_batching": {"max_queue_delay_microseconds": 0}},
+    "max_queue_delay_microseconds": {"dynamic_batching": {"max_queue_delay_microseconds": 500}},
     "preserve_ordering": {"dynamic_batching": {"preserve_ordering": True}},
+    "default_queue_policy": {"dynamic_batching": {"default_queue_policy": {}}},
     "timeout_action": {"dynamic_batching": {"default_queue_policy": {"timeout_action": "DELAY"}}},
     "default_timeout_microseconds": {"dynamic_batching": {"default_queue_policy": {"default_timeout_microseconds": 0}}},
     "allow_timeout_override": {"dynamic_batching": {"default_queue_policy": {"allow_timeout_override": False}}},
@@ -104,6 +105,15 @@ def test_static_batch_is_given_in_full(tmp_path: Path) -> None:
     assert config.notes == ("requests are not batched: the first axis of 'x' has the fixed size 1",)
     assert "# Note: requests are not batched: the first axis of 'x' has the fixed size 1\n" in config.text
     assert "max_batch_size: 0" in config.text
+
+
+def test_queue_policy_lets_client_deadlines_in_and_says_what_it_costs(tmp_path: Path) -> None:
+    config = config_of(graphs.linear(tmp_path / "m.onnx"), dynamic_batching={"default_queue_policy": {}})
+    policy = config.message.dynamic_batching.default_queue_policy
+    assert policy.allow_timeout_override
+    assert policy.default_timeout_microseconds > 0
+    assert len(config.notes) == 1
+    assert "up to 0.5 s" in config.notes[0]
 
 
 def test_one_value_a_row_is_reshaped(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from tritonforge_generator.errors import SpecError
@@ -46,9 +48,9 @@ def test_samples_from_a_file(tmp_path: Path) -> None:
         ({"x": np.zeros((0, 2), np.float32)}, "differ in number"),
     ],
 )
-def test_refuses_samples_that_do_not_fit(tmp_path: Path, arrays: dict[str, np.ndarray], text: str) -> None:
+def test_refuses_samples_that_do_not_fit(tmp_path: Path, arrays: dict[str, npt.NDArray[Any]], text: str) -> None:
     path = tmp_path / "samples.npz"
-    np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own flags
+    np.savez(path, **arrays)
     with pytest.raises(SpecError, match=text):
         samples_from_options([FLOATS], SampleOptions(path=path), batched=True)
 

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tritonforge_generator.errors import SpecError
+from tritonforge_generator.spec import forge_spec_from_file, forge_spec_from_flags
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "tritonforge.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "repository: repo\nmodels:\n  - {name: a, source: models/a.onnx, verify: {samples: a.npz}}\n"
+        "  - {name: b, source: /abs/b.onnx}\n",
+    )
+    spec = forge_spec_from_file(path)
+    assert spec.repository == tmp_path / "repo"
+    assert spec.models[0].source == tmp_path / "models/a.onnx"
+    assert spec.models[0].verify.samples == tmp_path / "a.npz"
+    assert spec.models[1].source == Path("/abs/b.onnx")
+    assert spec.models[1].verify.samples is None
+
+
+def test_unknown_key_is_refused_with_its_place(tmp_path: Path) -> None:
+    path = write(tmp_path, "models:\n  - name: a\n    source: a.onnx\n    max_batchsize: 8\n")
+    with pytest.raises(SpecError) as caught:
+        forge_spec_from_file(path)
+    assert f"{path}:4:5" in str(caught.value)
+    assert "unknown key 'max_batchsize'" in str(caught.value)
+    assert "max_batch_size" in caught.value.action or "Did you mean 'max_batch_size'" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "a..b", "", "-a", "a b", "a;b", "é", "x" * 201])
+def test_unsafe_names_are_refused(name: str) -> None:
+    with pytest.raises(SpecError, match="name"):
+        forge_spec_from_flags({"name": name, "source": "a.onnx"}, repository=Path("repo"))
+
+
+@pytest.mark.parametrize("name", ["digits", "ResNet-50_v1.5", "3d"])
+def test_safe_names_are_taken(name: str) -> None:
+    spec = forge_spec_from_flags({"name": name, "source": "a.onnx"}, repository=Path("repo"))
+    assert spec.models[0].name == name
+
+
+def test_names_are_distinct(tmp_path: Path) -> None:
+    path = write(tmp_path, "models:\n  - {name: a, source: a.onnx}\n  - {name: a, source: b.onnx}\n")
+    with pytest.raises(SpecError, match="distinct model names"):
+        forge_spec_from_file(path)
+
+
+def test_no_models_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="models"):
+        forge_spec_from_file(write(tmp_path, "models: []\n"))
