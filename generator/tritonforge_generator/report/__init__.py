@@ -1,0 +1,32 @@
+"""One self-contained HTML page about a run: what was made, what proved it, how fast it answers."""
+
+from tritonforge_generator.report.campaign import load_report_from_campaign
+from tritonforge_generator.report.model import (
+    Accuracy,
+    Fact,
+    Gate,
+    LatencyCurve,
+    LoadReport,
+    LoadRow,
+    Moment,
+    Phase,
+    RunReport,
+    Stage,
+)
+from tritonforge_generator.report.render import render_report, write_report
+
+__all__ = [
+    "Accuracy",
+    "Fact",
+    "Gate",
+    "LatencyCurve",
+    "LoadReport",
+    "LoadRow",
+    "Moment",
+    "Phase",
+    "RunReport",
+    "Stage",
+    "load_report_from_campaign",
+    "render_report",
+    "write_report",
+]

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from support import reports
+
+from tritonforge_client.extras import MissingExtraError
+from tritonforge_generator.report import (
+    Accuracy,
+    LoadReport,
+    RunReport,
+    Stage,
+    load_report_from_campaign,
+    render_report,
+    write_report,
+)
+from tritonforge_generator.verify.verification import Check
+
+VOID = {"meta", "link", "br", "hr", "img"}
+HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)>$\\frac{1}{$'
+
+
+class Outline(HTMLParser):
+    """Checks that every element is closed where it was opened, and collects attributes and ids."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.styles: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_startendtag(tag, attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            assert not name.startswith("on"), (tag, name)
+            if name == "id":
+                self.ids.append(value or "")
+            if name in {"href", "src", "srcset", "action", "data"}:
+                self.links.append(value or "")
+            if name in {"clip-path", "style"}:
+                self.links += re.findall(r"url\((.*?)\)", value or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def outline_of(document: str) -> Outline:
+    outline = Outline()
+    outline.feed(document)
+    outline.close()
+    assert outline.open == []
+    return outline
+
+
+def test_is_well_formed_and_stands_alone(report: RunReport) -> None:
+    document = render_report(report)
+    outline = outline_of(document)
+
+    assert document.startswith("<!DOCTYPE html>")
+    assert "script" not in outline.tags
+    assert len(outline.ids) == len(set(outline.ids))
+    assert [link for link in outline.links if not link.startswith(("#", "data:,"))] == []
+    assert {link[1:] for link in outline.links if link.startswith("#")} <= set(outline.ids)
+    assert re.search(r"@import|url\((?!#)", document) is None
+    assert "#0101" not in document  # a placeholder colour that was not replaced
+
+
+def test_is_the_same_every_time(report: RunReport) -> None:
+    assert render_report(report) == render_report(report)
+
+
+def test_says_the_verdict_and_the_figures(report: RunReport) -> None:
+    document = render_report(report)
+
+    assert report.passed is True
+    assert "<title>digits: passed</title>" in document
+    for words in ("99.17%", "[batch, 1, 8, 8]", "a client&#39;s deadline shortens the wait", "QueueFull 6"):
+        assert words in document
+    assert report.load is not None
+    assert report.load.busiest is not None
+    assert report.load.busiest.workload == "all together"
+
+
+def test_failures_come_first(failed_report: RunReport) -> None:
+    document = render_report(failed_report)
+
+    assert failed_report.passed is False
+    assert failed_report.failures == (
+        "the server's rules: C6: preferred_batch_size is above max_batch_size",
+        "p99(one image) < 1ms in steady: 2.2 ms is not < 1 ms (12,000 requests)",
+        "worker 2 died; its requests are missing",
+    )
+    assert document.index("p99(one image) &lt; 1ms in steady") < document.index("<main>")
+    assert "<title>digits: failed</title>" in document
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        {"checks": (Check(name="gate", passed=False, summary="no"),)},
+        {"accuracies": (Accuracy(via="gRPC", correct=1, total=2, passed=False),)},
+        {"load": LoadReport(campaign="c", target="t", problems=("worker 2 died",))},
+    ],
+    ids=["check", "accuracy", "problem"],
+)
+def test_one_failure_alone_fails_the_run(report: RunReport, spoil: dict[str, object]) -> None:
+    assert replace(report, **spoil).passed is False  # type: ignore[arg-type]  # one field of each type
+
+
+def test_a_reference_alone_is_no_verdict() -> None:
+    report = RunReport(
+        title="m", command="c", started_at="now", tool="t", accuracies=(Accuracy(via="ORT", correct=1, total=2),)
+    )
+
+    assert report.passed is None
+    assert "Passed" not in render_report(report)
+    assert "Failed" not in render_report(report)
+
+
+def test_absent_data_leaves_no_blank() -> None:
+    document = render_report(RunReport(title="bare", command="tritonforge", started_at="now", tool="tritonforge 1"))
+
+    assert "<section" not in document
+    assert "<table" not in document
+    assert "<svg" not in document
+    assert "<dl" not in document
+    outline_of(document)
+
+
+@pytest.mark.parametrize(
+    ("field", "heading"),
+    [
+        ("graph", "The model file"),
+        ("config_text", "What was generated"),
+        ("checks", "Verification"),
+        ("accuracies", "Served accuracy"),
+        ("load", "Load test"),
+    ],
+)
+def test_each_section_stands_alone(report: RunReport, field: str, heading: str) -> None:
+    bare = RunReport(title="bare", command="tritonforge", started_at="now", tool="tritonforge 1")
+    value = getattr(report, field)
+    document = render_report(replace(bare, **{field: value}))
+
+    assert [found for found in re.findall(r"<h2[^>]*>([^<]*)", document) if heading in found] != []
+    assert document.count("<section") == 1
+    outline_of(document)
+
+
+def test_stages_of_no_length_are_drawn() -> None:
+    stages = (Stage(name="graph", duration_s=0.0),)
+    document = render_report(RunReport(title="m", command="c", started_at="now", tool="t", stages=stages))
+    assert "width: 0.00%" in document
+
+
+def test_hostile_names_are_text(report: RunReport) -> None:
+    result = reports.campaign_result()
+    phase = replace(result.phases[0], name=HOSTILE, rows=(replace(result.phases[0].rows[0], workload=HOSTILE),))
+    load = load_report_from_campaign(replace(result, campaign=HOSTILE, target=HOSTILE, phases=(phase, *result.phases)))
+    hostile = replace(
+        report,
+        title=HOSTILE,
+        command=HOSTILE,
+        tool=HOSTILE,
+        config_text=f'name: "{HOSTILE}"  # {HOSTILE}\n',
+        checks=(Check(name=HOSTILE, passed=False, summary=HOSTILE),),
+        load=load,
+    )
+
+    outline = outline_of(render_report(hostile))
+
+    assert "script" not in outline.tags
+    assert "img" not in outline.tags
+
+
+def test_writes_whole_or_not_at_all(report: RunReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_report(report, tmp_path / "new" / "report.html")
+    before = path.read_text(encoding="utf-8")
+    assert before == render_report(report)
+    assert path.stat().st_mode & 0o777 == 0o644
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_report(replace(report, title="other"), path)
+
+    assert path.read_text(encoding="utf-8") == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
+def test_names_the_extra_that_is_missing(report: RunReport, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'tritonforge\[report\]'"):
+        render_report(report)
