@@ -1,0 +1,150 @@
+"""``tritonforge generate``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from tritonforge_generator.errors import SpecError
+
+if TYPE_CHECKING:
+    from tritonforge_generator.pipeline import Generated
+    from tritonforge_generator.spec import ForgeSpec
+
+MODEL_FLAGS: Final = {
+    "name": "Model name: the folder in the repository and the name clients call.",
+    "platform": "What serves the model.",
+    "version": "Version number; by default one more than the highest.",
+    "max_batch_size": "Largest batch; by default 32 where the graph can be batched, else 0.",
+    "dynamic_batching": "true for the defaults, false for none, or its fields.",
+    "instance_group": "Where it runs.",
+    "version_policy": "Which versions the server serves.",
+    "model_warmup": "Run zeros through every instance before it takes requests.",
+    "response_cache": "Answer equal requests from memory.",
+    "optimization": "Settings of ONNX Runtime and of transfers.",
+    "parameters": "Settings of the backend, for example intra_op_thread_count.",
+    "verify": "How it is proven before publishing.",
+}
+"""One flag for each option of a model in the spec but its source; values are YAML."""
+
+
+def _model_flags(function: Any) -> Any:
+    for name, text in reversed(MODEL_FLAGS.items()):
+        function = click.option(f"--{name.replace('_', '-')}", name, metavar="YAML", help=text)(function)
+    return function
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path), metavar="SPEC.yaml|MODEL.onnx")
+@click.option("--repository", type=click.Path(path_type=Path), help="The model repository; wins over the spec's.")
+@click.option("--no-serve-check", is_flag=True, help="Skip the gate that serves the staged models with a real Triton.")
+@click.option("--overwrite", is_flag=True, help="Replace a config.pbtxt that was edited by hand.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=YAML", help="A nested option, for example verify.seed=7."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result for programs.")
+@_model_flags
+def command(
+    source: Path,
+    repository: Path | None,
+    no_serve_check: bool,
+    overwrite: bool,
+    settings: tuple[str, ...],
+    as_json: bool,
+    **flags: str | None,
+) -> None:
+    """Generate, verify and publish models from a spec or an ONNX file.
+
+    SPEC.yaml declares a repository with its models (see: tritonforge schema spec). With MODEL.onnx the flags declare
+    one model; each flag is an option of the spec, its value YAML:
+
+    \b
+      tritonforge generate model.onnx --max-batch-size 64 --instance-group '[{kind: KIND_CPU, count: 2}]'
+      tritonforge generate model.onnx --set dynamic_batching.max_queue_delay_microseconds=500
+
+    Nothing is published unless every gate passes for every model.
+    """
+    from tritonforge_generator.cli.output import print_json, progress
+    from tritonforge_generator.pipeline import generate
+
+    given = {name: value for name, value in flags.items() if value is not None}
+    spec = _spec_from_arguments(source, repository, given, settings)
+    with progress(quiet=as_json) as on_stage:
+        generated = generate(spec, serve_check=not no_serve_check, overwrite=overwrite, on_stage=on_stage)
+    if as_json:
+        print_json({"models": [_json_of(one) for one in generated]})
+    else:
+        _print(generated)
+
+
+def _spec_from_arguments(
+    source: Path, repository: Path | None, flags: Mapping[str, str], settings: tuple[str, ...]
+) -> ForgeSpec:
+    from tritonforge_generator.spec import forge_spec_from_file, forge_spec_from_flags
+    from tritonforge_generator.spec.forge_spec import DEFAULT_REPOSITORY
+
+    if source.suffix in {".yaml", ".yml"}:
+        if flags or settings:
+            raise SpecError(
+                "flags of a model were given beside a spec",
+                expected="them in the spec",
+                got=", ".join(
+                    [f"--{name.replace('_', '-')}" for name in flags] + [f"--set {text}" for text in settings]
+                ),
+                action=f"Write them into {source}.",
+            )
+        spec = forge_spec_from_file(source)
+        return spec.model_copy(update={"repository": repository}) if repository is not None else spec
+    options = _nested(flags, settings)
+    options.setdefault("name", source.stem)
+    options["source"] = str(source)
+    return forge_spec_from_flags(options, repository=repository or DEFAULT_REPOSITORY)
+
+
+def _nested(flags: Mapping[str, str], settings: tuple[str, ...]) -> dict[str, Any]:
+    """Read flags as YAML values and hang ``--set a.b=value`` into them."""
+    from tritonforge_generator.declared import value_from_text
+
+    options: dict[str, Any] = {
+        name: text if name in {"name", "platform"} else value_from_text(text, origin=f"--{name.replace('_', '-')}")
+        for name, text in flags.items()
+    }
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        *above, last = key.split(".")
+        if equals == "" or last == "":
+            raise SpecError("--set cannot be read", expected="KEY=YAML, for example verify.seed=7", got=repr(setting))
+        target = options
+        for part in above:
+            target = target.setdefault(part, {})
+            if not isinstance(target, dict):
+                raise SpecError(f"--set {setting} sets a field of {part}", expected="a mapping there", got=repr(target))
+        target[last] = value_from_text(text, origin=f"--set {key}")
+    return options
+
+
+def _json_of(one: Generated) -> dict[str, Any]:
+    return {
+        "model": one.version.folder.name,
+        "version": one.version.version,
+        "new": one.version.new,
+        "path": str(one.version.path),
+        "notes": list(one.config.notes),
+        "verification": one.verification.to_json(),
+        "stage_s": {stage: round(seconds, 4) for stage, seconds in one.stage_s.items()},
+    }
+
+
+def _print(generated: list[Generated]) -> None:
+    from tritonforge_generator.cli.output import print_verification
+
+    for one in generated:
+        print_verification(one.verification)
+        for note in one.config.notes:
+            click.echo(f"note: {note}")
+    for one in generated:
+        verb = "published" if one.version.new else "unchanged"
+        click.echo(f"{verb} {one.version.folder.name} version {one.version.version}: {one.version.path}")
