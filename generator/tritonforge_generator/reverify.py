@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tritonforge_client.core.proto import model_config_from_text
 from tritonforge_generator.deploy import EmbeddedTriton
 from tritonforge_generator.errors import RepositoryError, TritonforgeError
 from tritonforge_generator.graph import OnnxSession
@@ -95,9 +96,6 @@ def _folders(repository: ModelRepository, names: Sequence[str]) -> list[ModelFol
 
 
 def _check(subject: _Subject, source: Path | None, options: VerifyOptions) -> None:
-    from google.protobuf import text_format
-    from tritonclient.grpc import model_config_pb2
-
     folder = subject.folder
     if not folder.versions or not folder.config_path.is_file():
         raise RepositoryError(
@@ -111,7 +109,7 @@ def _check(subject: _Subject, source: Path | None, options: VerifyOptions) -> No
     subject.checks.append(lint)
     if not lint.passed:
         return
-    config = text_format.Parse(folder.config_path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
+    config = model_config_from_text(folder.config_path.read_text(encoding="utf-8"))
     if config.backend != "onnxruntime":
         raise RepositoryError(
             f"model '{folder.name}' cannot be verified here",

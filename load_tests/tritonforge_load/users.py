@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 else:
     locust = require_extra("locust", "load")
 
+locust_exception: Any = require_extra("locust.exception", "load")
 gevent: Any = require_extra("gevent", "load")
 grpc_gevent: Any = require_extra("grpc.experimental.gevent", "load")
 
@@ -99,10 +100,10 @@ class TritonUser(locust.User):
     def on_start(self) -> None:
         """Make the client. A subclass with its own ``on_start`` calls this one first."""
         if self.host is None:
-            raise locust.exception.LocustError(f"{type(self).__name__} has no host; give --host or set host")
+            raise locust_exception.LocustError(f"{type(self).__name__} has no host; give --host or set host")
         url = self.host if "://" in self.host else f"{self.scheme or 'grpc'}://{self.host}"
         if self.scheme not in {"", url.partition("://")[0]}:
-            raise locust.exception.LocustError(f"{type(self).__name__} expects a host {self.scheme}://..., got {url}")
+            raise locust_exception.LocustError(f"{type(self).__name__} expects a host {self.scheme}://..., got {url}")
         self.request_type = url.partition("://")[0]
         self.client = make_client(url, options=self.options)
 

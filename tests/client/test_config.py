@@ -2,11 +2,11 @@ import dataclasses
 import json
 
 import pytest
-from google.protobuf import json_format, text_format
-from tritonclient.grpc import model_config_pb2
+from google.protobuf import json_format
 
 from tritonforge_client import ModelSpec, TensorSpec
 from tritonforge_client.core.config import digest_from_spec, drifts_between, model_spec_from_config
+from tritonforge_client.core.proto import model_config_from_text
 
 CONFIG = """
 name: "m"
@@ -18,12 +18,8 @@ dynamic_batching { default_queue_policy { allow_timeout_override: true default_t
 """
 
 
-def message_from_text(text: str) -> model_config_pb2.ModelConfig:
-    return text_format.Parse(text, model_config_pb2.ModelConfig())
-
-
 def test_message_and_json_give_the_same_spec() -> None:
-    message = message_from_text(CONFIG)
+    message = model_config_from_text(CONFIG)
     spec = model_spec_from_config(message)
     assert spec == ModelSpec(
         name="m",
@@ -55,16 +51,16 @@ def test_message_and_json_give_the_same_spec() -> None:
 )
 def test_a_deadline_reaches_the_queue_only_if_requests_may_lower_its_default(policy: str) -> None:
     text = CONFIG[: CONFIG.index("dynamic_batching")] + policy
-    assert model_spec_from_config(message_from_text(text)).queue_timeout_us is None
+    assert model_spec_from_config(model_config_from_text(text)).queue_timeout_us is None
 
 
 def test_flags() -> None:
     spec = model_spec_from_config(
-        message_from_text(CONFIG + "model_transaction_policy { decoupled: true }"), version="2"
+        model_config_from_text(CONFIG + "model_transaction_policy { decoupled: true }"), version="2"
     )
     assert (spec.decoupled, spec.sequence, spec.version) == (True, False, "2")
     text = CONFIG[: CONFIG.index("dynamic_batching")] + "sequence_batching { }"
-    assert model_spec_from_config(message_from_text(text)).sequence
+    assert model_spec_from_config(model_config_from_text(text)).sequence
 
 
 @pytest.mark.parametrize(
@@ -77,7 +73,7 @@ def test_flags() -> None:
 )
 def test_a_config_that_the_server_would_complete_is_refused(text: str, missing: str) -> None:
     with pytest.raises(ValueError, match=missing):
-        model_spec_from_config(message_from_text(text))
+        model_spec_from_config(model_config_from_text(text))
 
 
 def test_an_unknown_data_type_is_refused() -> None:
@@ -86,7 +82,7 @@ def test_an_unknown_data_type_is_refused() -> None:
 
 
 def test_every_field_changes_the_digest() -> None:
-    spec = model_spec_from_config(message_from_text(CONFIG))
+    spec = model_spec_from_config(model_config_from_text(CONFIG))
     others = [
         dataclasses.replace(spec, name="n"),
         dataclasses.replace(spec, inputs=spec.inputs[::-1]),
@@ -103,7 +99,7 @@ def test_every_field_changes_the_digest() -> None:
 
 
 def test_drifts_name_each_difference() -> None:
-    spec = model_spec_from_config(message_from_text(CONFIG))
+    spec = model_spec_from_config(model_config_from_text(CONFIG))
     x, t = spec.inputs
     live = dataclasses.replace(
         spec,

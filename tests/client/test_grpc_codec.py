@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from tritonclient.grpc import service_pb2
 
 from tritonforge_client.core.call import Call
 from tritonforge_client.core.check import tensors_from_inputs
 from tritonforge_client.core.grpc_codec import bytes_from_request, reply_from_bytes
+from tritonforge_client.core.proto import service_pb2
 from tritonforge_client.core.request import InferRequest, ReplyFormatError
 from tritonforge_client.datatypes import BY_DATATYPE
 
@@ -66,7 +66,7 @@ def test_requests_are_byte_for_byte_those_of_protobuf(
             parameters=parameters,
         )
     )
-    theirs = service_pb2.ModelInferRequest(model_name=texts[0], model_version=texts[1], id=texts[2])
+    theirs = service_pb2().ModelInferRequest(model_name=texts[0], model_version=texts[1], id=texts[2])
     for tensor in tensors:
         theirs.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
         theirs.raw_input_contents.append(bytes(tensor.data))
@@ -84,7 +84,7 @@ def test_requests_are_byte_for_byte_those_of_protobuf(
 def test_replies_of_protobuf_are_read(
     outputs: dict[str, Any], texts: tuple[str, str, str], parameters: dict[str, Any]
 ) -> None:
-    message = service_pb2.ModelInferResponse(model_name=texts[0], model_version=texts[1], id=texts[2])
+    message = service_pb2().ModelInferResponse(model_name=texts[0], model_version=texts[1], id=texts[2])
     for tensor in tensors_from_inputs(outputs, CALL):
         message.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
         message.raw_output_contents.append(bytes(tensor.data))
@@ -109,7 +109,7 @@ def assert_same(got: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> No
 
 
 def test_reply_tensors_are_views_of_the_reply() -> None:
-    message = service_pb2.ModelInferResponse()
+    message = service_pb2().ModelInferResponse()
     message.outputs.add(name="y", datatype="FP32", shape=[1000])
     message.raw_output_contents.append(np.arange(1000, dtype=np.float32).tobytes())
     data = message.SerializeToString()
@@ -135,7 +135,7 @@ TYPED = [
 
 @pytest.mark.parametrize(("datatype", "field", "values"), TYPED)
 def test_typed_contents_are_read(datatype: str, field: str, values: list[Any]) -> None:
-    message = service_pb2.ModelInferResponse()
+    message = service_pb2().ModelInferResponse()
     output = message.outputs.add(name="y", datatype=datatype, shape=[2, 1])
     getattr(output.contents, field).extend(values)
     message.outputs.add(name="empty", datatype=datatype, shape=[0, 3])
@@ -152,7 +152,7 @@ def test_damaged_replies_never_end_in_another_error(data: bytes) -> None:
 
 
 def whole_reply() -> bytes:
-    message = service_pb2.ModelInferResponse(model_name="m", model_version="1")
+    message = service_pb2().ModelInferResponse(model_name="m", model_version="1")
     message.outputs.add(name="y", datatype="FP32", shape=[2])
     message.raw_output_contents.append(np.ones(2, np.float32).tobytes())
     return bytes(message.SerializeToString())
@@ -178,7 +178,7 @@ def test_a_reply_cut_anywhere_never_gives_a_false_array() -> None:
     ],
 )
 def test_contradictions_are_errors(shape: list[int], blobs: list[bytes], text: str) -> None:
-    message = service_pb2.ModelInferResponse()
+    message = service_pb2().ModelInferResponse()
     message.outputs.add(name="y", datatype="FP32", shape=shape)
     message.raw_output_contents.extend(blobs)
     with pytest.raises(ReplyFormatError, match=text):
@@ -186,7 +186,7 @@ def test_contradictions_are_errors(shape: list[int], blobs: list[bytes], text: s
 
 
 def test_unknown_datatypes_are_errors() -> None:
-    message = service_pb2.ModelInferResponse()
+    message = service_pb2().ModelInferResponse()
     message.outputs.add(name="y", datatype="FP8", shape=[0])
     with pytest.raises(ReplyFormatError, match="'FP8'"):
         reply_from_bytes(message.SerializeToString())

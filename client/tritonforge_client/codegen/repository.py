@@ -11,6 +11,7 @@ from tritonforge_client.client import Client
 from tritonforge_client.codegen.module import module_from_spec
 from tritonforge_client.codegen.naming import module_name_from_model
 from tritonforge_client.core.config import model_spec_from_config
+from tritonforge_client.core.proto import model_config_from_text
 from tritonforge_client.errors import CodegenError
 from tritonforge_client.spec import ModelSpec
 
@@ -106,12 +107,10 @@ def spec_from_config_file(path: Path) -> ModelSpec:
     Raises:
         CodegenError: It is not a model config, or does not state its inputs and outputs.
     """
-    # Not at the top: tritonclient brings gRPC, which an HTTP client should not have to import.
     from google.protobuf import text_format
-    from tritonclient.grpc import model_config_pb2
 
     try:
-        config = text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
+        config = model_config_from_text(path.read_text(encoding="utf-8"))
     except (text_format.ParseError, UnicodeDecodeError) as error:
         raise CodegenError(
             f"{path}: expected a model config in protobuf text format, got a fault at {error}"

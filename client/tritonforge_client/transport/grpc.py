@@ -13,6 +13,7 @@ import grpc
 
 from tritonforge_client.core.call import Call
 from tritonforge_client.core.grpc_codec import bytes_from_request, reply_from_bytes
+from tritonforge_client.core.proto import service_pb2
 from tritonforge_client.core.request import InferReply, InferRequest, ReplyFormatError
 from tritonforge_client.core.status import error_from_status
 from tritonforge_client.errors import Cancelled, ServerError, TritonError
@@ -94,13 +95,11 @@ class GrpcTransport:
 
     def _admin(self, method: str, fields: Mapping[str, str], call: Call) -> Any:
         # Not at the top: importing tritonclient takes longer than a first inference.
-        from tritonclient.grpc import service_pb2
-
-        request = getattr(service_pb2, f"{method}Request")(**fields)
+        request = getattr(service_pb2(), f"{method}Request")(**fields)
         send = self._channel.unary_unary(
             _SERVICE + method,
             request_serializer=type(request).SerializeToString,
-            response_deserializer=getattr(service_pb2, f"{method}Response").FromString,
+            response_deserializer=getattr(service_pb2(), f"{method}Response").FromString,
         )
         return self._send(send, request, call)
 

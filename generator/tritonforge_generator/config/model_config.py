@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from tritonforge_client.core.proto import model_config_from_text, model_config_pb2
 from tritonforge_client.extras import require_extra
 from tritonforge_generator.config.fields import Field, fill_message
 from tritonforge_generator.errors import ConfigError
@@ -38,13 +39,12 @@ def model_config_from_fields(fields: tuple[Field, ...], *, heading: str, notes: 
         ConfigError: The text does not parse back to the message.
     """
     from google.protobuf import text_format
-    from tritonclient.grpc import model_config_pb2
 
-    message = model_config_pb2.ModelConfig()
+    message = model_config_pb2().ModelConfig()
     fill_message(message, fields)
     text = _render(fields, heading, notes)
     try:
-        parsed = text_format.Parse(text, model_config_pb2.ModelConfig())
+        parsed = model_config_from_text(text)
     except text_format.ParseError as error:
         raise ConfigError("the rendered config.pbtxt does not parse", got=str(error)) from error
     if parsed != message:

@@ -15,7 +15,7 @@ _HARMLESS: Final = ("CudaDriverHelper has not been initialized",)  # said on eve
 _USAGE: Final = "Usage: tritonserver [options]"
 _TAIL_LINES: Final = 15
 # Where our own backends raised says nothing to a user; frames of anybody else's model.py stay.
-_OWN_FRAMES: Final = re.compile(r"\s*At:\n(\S*/tritonforge-\w+/backends/\w+/model\.py\(\d+\): \S+\n?)+$")
+_OWN_FRAMES: Final = re.compile(r"\s*At:\n(\s*\S*/tritonforge-\w+/backends/\w+/model\.py\(\d+\): \S+\n?)+$")
 
 
 def port_taken(log: Sequence[str]) -> int | None:

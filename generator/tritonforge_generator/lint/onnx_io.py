@@ -6,6 +6,7 @@ has no dimensions, and an output's symbolic dimension becomes a number when shap
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 from collections.abc import Mapping
@@ -141,7 +142,7 @@ def served_output_dims(path: Path) -> Mapping[str, tuple[int, ...]]:
         import onnxruntime
     except ModuleNotFoundError:
         return {}
-    from onnxruntime.capi import onnxruntime_pybind11_state as failures
+    failures: Any = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
 
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

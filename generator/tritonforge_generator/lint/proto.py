@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+from tritonforge_client.core.proto import model_config_pb2
+
 ModelConfig: TypeAlias = Any
 """A protobuf message ``inference.ModelConfig``; protobuf makes the class at run time, so checkers cannot see it."""
 Message: TypeAlias = Any
@@ -12,9 +14,7 @@ Message: TypeAlias = Any
 
 def schema() -> Any:
     """Return the module with the messages of ``model_config.proto``."""
-    from tritonclient.grpc import model_config_pb2
-
-    return model_config_pb2
+    return model_config_pb2()
 
 
 def enum_name(message: Message, field: str) -> str:

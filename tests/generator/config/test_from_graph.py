@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.protobuf import text_format
 from onnx import TensorProto, helper
 from support import graphs
-from tritonclient.grpc import model_config_pb2
 
+from tritonforge_client.core.proto import model_config_from_text, model_config_pb2
 from tritonforge_generator.config import ModelConfig, model_config_from_graph
 from tritonforge_generator.declared import declared_from_mapping
 from tritonforge_generator.errors import ConfigError, SpecError
@@ -78,7 +77,7 @@ def test_golden_files_are_those_of_the_options() -> None:
 @pytest.mark.parametrize("option", OPTIONS)
 def test_text_means_the_message(tmp_path: Path, option: str) -> None:
     config = config_of(graphs.linear(tmp_path / "linear.onnx"), **OPTIONS[option])
-    assert text_format.Parse(config.text, model_config_pb2.ModelConfig()) == config.message
+    assert model_config_from_text(config.text) == config.message
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -135,7 +134,7 @@ def test_scalars_are_one_element(tmp_path: Path) -> None:
 def test_dynamic_axes_and_strings(tmp_path: Path) -> None:
     config = config_of(graphs.identity(tmp_path / "m.onnx", TensorProto.STRING, ("batch", "length", 2)))
     assert list(config.message.input[0].dims) == [-1, 2]
-    assert config.message.input[0].data_type == model_config_pb2.TYPE_STRING
+    assert config.message.input[0].data_type == model_config_pb2().TYPE_STRING
     assert list(config.message.model_warmup[0].inputs["x"].dims) == [16, 2]
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +50,7 @@ def test_samples_from_a_file(tmp_path: Path) -> None:
 )
 def test_refuses_samples_that_do_not_fit(tmp_path: Path, arrays: dict[str, npt.NDArray[Any]], text: str) -> None:
     path = tmp_path / "samples.npz"
-    np.savez(path, **arrays)
+    cast("Any", np.savez)(path, **arrays)
     with pytest.raises(SpecError, match=text):
         samples_from_options([FLOATS], SampleOptions(path=path), batched=True)
 

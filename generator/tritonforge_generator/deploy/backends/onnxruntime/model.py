@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
-import triton_python_backend_utils as pb_utils
+import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingImports]  # the stub brings it
 
 Config = Mapping[str, Any]
 """A ``ModelConfig`` in the JSON form that the server hands over."""
