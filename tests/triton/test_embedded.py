@@ -142,7 +142,10 @@ def test_ports_of_a_running_server_are_not_shared(server: EmbeddedTriton, reposi
         EmbeddedTriton(repository, grpc_port=port).start()
 
 
-def test_a_port_lost_after_the_check_is_replaced(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("service", [0, 1, 2], ids=["http", "grpc", "metrics"])
+def test_a_port_lost_after_the_check_is_replaced(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, service: int
+) -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         held.listen()
@@ -152,7 +155,10 @@ def test_a_port_lost_after_the_check_is_replaced(repository: Path, monkeypatch: 
         def lose_the_first(host: str, requested: tuple[int | None, int | None, int | None]) -> tuple[int, int, int]:
             chosen = real(host, requested)
             calls.append(chosen)
-            return (chosen[0], taken, chosen[2]) if len(calls) == 1 else chosen
+            if len(calls) > 1:
+                return chosen
+            http, grpc, metrics = (taken if number == service else port for number, port in enumerate(chosen))
+            return http, grpc, metrics
 
         monkeypatch.setattr(ports, "choose_ports", lose_the_first)
         with quick_triton(repository) as triton:

@@ -342,6 +342,7 @@ class EmbeddedTriton:
         while not self._answers_ready():
             if not self.running:
                 self._raise_exited()
+            self._check_ports_not_taken()  # without its metrics port the server goes on, and only says so
             if time.monotonic() > deadline:
                 raise ServerError(
                     "the server was not ready in time",
@@ -352,13 +353,21 @@ class EmbeddedTriton:
             time.sleep(_READY_CHECK_S)
 
     def _answers_ready(self) -> bool:
-        port = self._ports[0]
-        connection = http.client.HTTPConnection(self._client_host, port, timeout=2.0)
+        connection = http.client.HTTPConnection(self._client_host, self._ports[0], timeout=2.0)
         with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
             connection.request("GET", "/v2/health/ready")
-            ready = connection.getresponse().status == http.HTTPStatus.OK
-            return ready and self._server_pid is not None and ports.listens(self._server_pid, port)
+            if connection.getresponse().status == http.HTTPStatus.OK:
+                # It may be another server's answer; and the metrics come up last.
+                pid = self._server_pid
+                return pid is not None and all(ports.listens(pid, port) for port in self._open_ports())
         return False
+
+    def _open_ports(self) -> list[int]:
+        return [
+            port
+            for service, port in zip(("http", "grpc", "metrics"), self._ports, strict=True)
+            if f"--allow-{service}=false" not in self._arguments
+        ]
 
     def _raise_exited(self) -> None:
         """Tell why the server ended by itself."""
@@ -366,9 +375,12 @@ class EmbeddedTriton:
             return
         self._reader.join()  # the pipe is closed, so the whole log gets here
         code = self._supervisor.wait()
-        taken = port_taken(self.log)
-        if taken is not None:
-            raise ports.port_in_use(taken, self.host)
+        self._check_ports_not_taken()
         raise ServerExitedError(
             f"the Triton server ended with exit code {code} before it was ready; {failure_from_log(self.log)}"
         )
+
+    def _check_ports_not_taken(self) -> None:
+        taken = port_taken(self.log)
+        if taken is not None:
+            raise ports.port_in_use(taken, self.host)

@@ -180,10 +180,10 @@ def stage_model(
     Raises:
         RepositoryError: Another process publishes the model, or staging has no place.
     """
-    repository = repository.absolute()
     live = ModelFolder(repository / name)
-    state = repository.parent / f".{repository.name}.tritonforge"
-    _refuse_bad_place(repository)
+    root = repository.absolute()
+    state = root.parent / f".{root.name}.tritonforge"
+    _refuse_bad_place(root)
     try:
         with locked(state / f"{name}.lock"):
             taken = live.versions
