@@ -181,7 +181,7 @@ def stage_model(
         RepositoryError: Another process publishes the model, or staging has no place.
     """
     live = ModelFolder(repository / name)
-    root = repository.absolute()
+    root = repository.resolve()
     state = root.parent / f".{root.name}.tritonforge"
     _refuse_bad_place(root)
     try:
