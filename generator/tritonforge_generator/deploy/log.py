@@ -6,7 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-_ERROR_LINE: Final = re.compile(r"E\d{4} [\d:.]+ \d+ \S+\] (?P<text>.*)|(?P<plain>error: .*)")
+_ERROR_LINE: Final = re.compile(
+    r"E\d{4} [\d:.]+ \d+ \S+\] (?P<server>.*)|(?P<plain>error: .*)|.*\[E:onnxruntime:[^\]]*\] (?P<ort>[^\x1b]*)"
+)
+_LOADING: Final = re.compile(r'\] "loading: ([^"]+):\d+"')
+_LOADED: Final = re.compile(r"\] \"successfully loaded '([^']+)'")
 _FAILED_LOAD: Final = re.compile(
     r"failed to load '(?P<model>[^']*)' version (?P<version>\d+): (?P<status>.*)", re.DOTALL
 )
@@ -56,7 +60,8 @@ def failure_from_log(log: Sequence[str]) -> str:
         log: Lines of the log.
 
     Returns:
-        The unready models; without any, what is wrong with the arguments, the error lines, or the end of the log.
+        The unready models; without any, what is wrong with the arguments, what it was loading when it crashed, the
+        error lines, or the end of the log.
     """
     unready = unready_models(log)
     if len(unready) > 0:
@@ -66,6 +71,11 @@ def failure_from_log(log: Sequence[str]) -> str:
         plain = [line for line in log if line.strip() != "" and not line[0].isspace() and not line.endswith(":")]
         return _listed("it does not take its arguments", [line for line in plain if line != _USAGE])
     errors = list(_error_texts(log))
+    loading = [found[1] for line in log if (found := _LOADING.search(line)) is not None]
+    loaded = {found[1] for line in log if (found := _LOADED.search(line)) is not None}
+    unfinished = [model for model in loading if model not in loaded]
+    if len(unfinished) > 0:
+        return _listed(f"it was loading {', '.join(unfinished)}", errors)
     return _listed("its errors", errors) if len(errors) > 0 else _listed("the end of its log", log[-_TAIL_LINES:])
 
 
@@ -78,7 +88,7 @@ def _error_texts(log: Sequence[str]) -> Iterator[str]:
     for line in log:
         found = _ERROR_LINE.match(line)
         if found is not None and not any(text in line for text in _HARMLESS):
-            yield (found["text"] or found["plain"]).strip('"').replace("\\n", "\n")
+            yield next(text for text in found.groups() if text is not None).strip('"').replace("\\n", "\n")
 
 
 def _model_rows(log: Sequence[str]) -> Iterator[tuple[str, str, str]]:

@@ -61,6 +61,16 @@ def test_failed_loads_are_the_reason_when_the_server_crashed_before_its_table() 
     assert failure_from_log(log) == "models that did not load:\n  bad version 1: Internal: text"
 
 
+def test_a_crash_while_loading_names_the_model() -> None:
+    log = [
+        'I1120 22:00:00.0 1 model_lifecycle.cc:472] "loading: good:1"',
+        'I1120 22:00:00.0 1 model_lifecycle.cc:472] "loading: bad:1"',
+        "I1120 22:00:00.0 1 model_lifecycle.cc:839] \"successfully loaded 'good'\"",
+        "\x1b[1;31m2026-11-20 22:00 [E:onnxruntime:, sequential_executor.cc:677 ExecuteKernel] out of bounds\x1b[m",
+    ]
+    assert failure_from_log(log) == "it was loading bad:\n  out of bounds"
+
+
 def test_help_text_is_left_out() -> None:
     log = ["tritonserver: unrecognized option '--x'", "Usage: tritonserver [options]", "Server:", "  --help", "\thelp"]
     assert failure_from_log(log) == "it does not take its arguments:\n  tritonserver: unrecognized option '--x'"
