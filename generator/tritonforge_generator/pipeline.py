@@ -154,7 +154,8 @@ def _check_served(drafts: Sequence[Draft], on_stage: OnStage) -> None:
     folders = [draft.staged.folder.path.parent for draft in drafts]
     start = time.perf_counter()
     on_stage(drafts[0].options.name, "serve")
-    with EmbeddedTriton(folders) as server:
+    # Everything is stated, so nothing is completed; and nobody else uses this server, so it need not end gently.
+    with EmbeddedTriton(folders, stop_timeout_s=0, arguments=["--disable-auto-complete-config"]) as server:
         start_s = time.perf_counter() - start
         for draft in drafts:
             with _timed(draft.options.name, "serve", draft.stage_s, on_stage):

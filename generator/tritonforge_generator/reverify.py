@@ -147,7 +147,7 @@ def _check_served(root: Path, subjects: Sequence[_Subject], on_stage: Callable[[
     if not subjects:
         return
     names = [subject.folder.name for subject in subjects]
-    with EmbeddedTriton(root, model_control_mode="explicit", load_models=names) as server:
+    with EmbeddedTriton(root, model_control_mode="explicit", load_models=names, stop_timeout_s=0) as server:
         for subject in subjects:
             if subject.reference is None:
                 continue
