@@ -18,7 +18,6 @@ def command(repository: Path, out: Path, models: tuple[str, ...], as_json: bool)
     One module a model: its inputs are keyword arguments, its outputs a frozen dataclass, checked by mypy and pyright.
     """
     from tritonforge_client.codegen import modules_from_repository
-
     from tritonforge_generator.cli.output import print_json
 
     paths = modules_from_repository(repository, out, models=models)
