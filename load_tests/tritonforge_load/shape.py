@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -67,9 +68,9 @@ class PhaseShape(locust.LoadTestShape):
         for index, phase in enumerate(self._phases):
             yield phase.users, spawn_rate
             self._wait_for_users(phase.users)
-            gevent.sleep(_SETTLE_S)
+            _sleep(_SETTLE_S)
             self._begin(index)
-            gevent.sleep(phase.duration_s)
+            _sleep(phase.duration_s)
         yield 0, spawn_rate
         self._wait_for_users(0)
         self._finish()
@@ -79,3 +80,10 @@ class PhaseShape(locust.LoadTestShape):
         with gevent.Timeout(_USERS_TIMEOUT_S, False):
             while self.runner is not None and self.runner.user_count != wanted:
                 gevent.sleep(_POLL_S)
+
+
+def _sleep(duration_s: float) -> None:
+    """Sleep no less than asked: the event loop counts from its last turn, which may be long ago on a busy core."""
+    end_s = time.perf_counter() + duration_s
+    while (left_s := end_s - time.perf_counter()) > 0:
+        gevent.sleep(left_s)

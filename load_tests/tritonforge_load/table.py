@@ -74,7 +74,7 @@ def _phase_table(result: CampaignResult) -> Table:
         "phase",
         "users",
         "workload",
-        "requests",
+        "sent",
         "errors",
         "req/s",
         "rows/s",

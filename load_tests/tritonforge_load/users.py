@@ -58,7 +58,7 @@ def prepare_process(**_: object) -> None:
     gRPC's core waits in C, which would stop all greenlets; its gevent mode must be on before the first channel. Python
     raises ``KeyboardInterrupt`` in whichever greenlet runs, and one that is inside gRPC then leaves a lock behind that
     the exit waits for; so it is raised in the main greenlet, where Locust expects it. The event loop's clock stands
-    still while Python imports and prepares, which would be taken off the time of ``--run-time``; so it is set.
+    still while Python imports, which Locust would take off ``--run-time``; so it is set.
     """
     global _prepared_pid  # noqa: PLW0603
     if os.getpid() == _prepared_pid:
