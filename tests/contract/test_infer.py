@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,9 @@ def test_statistics_count_what_was_run(client: Client) -> None:
     before = counts()
     a = np.ones((3, 4), np.float32)
     client.infer("add_sub", {"a": a, "b": a})
+    deadline = time.monotonic() + 5.0  # the server counts a request just after it has answered it
+    while counts() == before and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert [after - earlier for earlier, after in zip(before, counts(), strict=True)] == [3, 1, 1]
     (entry,) = client.statistics("add_sub")
     assert 3 in {batch.batch_size for batch in entry.batch_stats}
