@@ -12,7 +12,7 @@ from typing import Literal
 from tritonforge_generator.config import ModelConfig, model_config_from_graph
 from tritonforge_generator.config.from_graph import MODEL_FILENAME
 from tritonforge_generator.deploy import EmbeddedTriton
-from tritonforge_generator.graph import Graph, OnnxSession, graph_from_source
+from tritonforge_generator.graph import Graph, graph_from_source
 from tritonforge_generator.made import manifest_of
 from tritonforge_generator.repository import ModelVersion, StagedModel, stage_model
 from tritonforge_generator.source import source_from_path
@@ -21,9 +21,7 @@ from tritonforge_generator.verify import (
     Check,
     Reference,
     Verification,
-    batch_check,
-    lint_check,
-    reference_check,
+    offline_checks,
     reference_from_path,
     served_check,
 )
@@ -128,7 +126,9 @@ def _verified_draft(
     draft = Draft(options, graph, config, reference, staged, stage_s=stage_s)
     with _timed(options.name, "verify", stage_s, on_stage):
         _fill(draft)
-        _check(draft)
+        draft.checks += offline_checks(
+            reference, staged.version_path / MODEL_FILENAME, staged.folder.path, max_batch_size=draft.max_batch_size
+        )
     draft.verification.raise_if_failed()
     return draft
 
@@ -139,14 +139,6 @@ def _fill(draft: Draft) -> None:
     for external in source.external_data:
         draft.staged.add_file(external.path, external.location, sha256=external.sha256)
     draft.staged.write_config(draft.config.text)
-
-
-def _check(draft: Draft) -> None:
-    session = OnnxSession(draft.staged.version_path / MODEL_FILENAME)
-    draft.checks.append(reference_check(draft.reference, session))
-    if draft.max_batch_size > 0:
-        draft.checks.append(batch_check(draft.reference, session, max_batch_size=draft.max_batch_size))
-    draft.checks.append(lint_check(draft.staged.folder.path))
 
 
 def _check_served(drafts: Sequence[Draft], on_stage: OnStage) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from tritonforge_client.core.proto import model_config_from_text
 from tritonforge_generator.deploy import EmbeddedTriton
 from tritonforge_generator.errors import RepositoryError, TritonforgeError
-from tritonforge_generator.graph import OnnxSession
 from tritonforge_generator.hashing import sha256_of_file
 from tritonforge_generator.repository import ModelFolder, ModelRepository
 from tritonforge_generator.spec import VerifyOptions
@@ -17,9 +16,8 @@ from tritonforge_generator.verify import (
     Check,
     Reference,
     Verification,
-    batch_check,
     lint_check,
-    reference_check,
+    offline_checks,
     reference_from_path,
     served_check,
 )
@@ -74,7 +72,10 @@ def verify_repository(
         except TritonforgeError as error:
             subject.checks.append(Check(name="the model can be checked", passed=False, summary=str(error)))
     if serve_check:
-        _check_served(root, [subject for subject in subjects if subject.reference is not None], on_stage)
+        # A model that failed already could keep the server from starting.
+        _check_served(
+            root, [subject for subject in subjects if all(check.passed for check in subject.checks)], on_stage
+        )
     return [
         Verification(
             model=subject.folder.name,
@@ -96,6 +97,8 @@ def _folders(repository: ModelRepository, names: Sequence[str]) -> list[ModelFol
 
 
 def _check(subject: _Subject, source: Path | None, options: VerifyOptions) -> None:
+    from google.protobuf import text_format
+
     folder = subject.folder
     if not folder.versions or not folder.config_path.is_file():
         raise RepositoryError(
@@ -105,11 +108,11 @@ def _check(subject: _Subject, source: Path | None, options: VerifyOptions) -> No
         )
     version = folder.versions[-1]
     subject.checks.append(_manifest_check(folder, version))
-    lint = lint_check(folder.path)
-    subject.checks.append(lint)
-    if not lint.passed:
+    try:
+        config = model_config_from_text(folder.config_path.read_text(encoding="utf-8"))
+    except text_format.ParseError:
+        subject.checks.append(lint_check(folder.path))  # says where
         return
-    config = model_config_from_text(folder.config_path.read_text(encoding="utf-8"))
     if config.backend != "onnxruntime":
         raise RepositoryError(
             f"model '{folder.name}' cannot be verified here",
@@ -119,10 +122,7 @@ def _check(subject: _Subject, source: Path | None, options: VerifyOptions) -> No
     path = folder.path / str(version) / (config.default_model_filename or "model.onnx")
     subject.max_batch_size = config.max_batch_size
     reference = reference_from_path(source or path, options, batched=config.max_batch_size > 0)
-    session = OnnxSession(path)
-    subject.checks.append(reference_check(reference, session))
-    if config.max_batch_size > 0:
-        subject.checks.append(batch_check(reference, session, max_batch_size=config.max_batch_size))
+    subject.checks += offline_checks(reference, path, folder.path, max_batch_size=config.max_batch_size)
     subject.reference = reference
 
 

@@ -1,6 +1,6 @@
 """Stage that proves a staged model before it is published; every gate fails closed."""
 
-from tritonforge_generator.verify.gates import batch_check, lint_check, reference_check
+from tritonforge_generator.verify.gates import batch_check, lint_check, offline_checks, reference_check
 from tritonforge_generator.verify.reference import Reference, reference_from_path
 from tritonforge_generator.verify.served import served_check
 from tritonforge_generator.verify.verification import Check, OutputFigures, Verification
@@ -12,6 +12,7 @@ __all__ = [
     "Verification",
     "batch_check",
     "lint_check",
+    "offline_checks",
     "reference_check",
     "reference_from_path",
     "served_check",

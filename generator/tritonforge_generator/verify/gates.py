@@ -13,6 +13,22 @@ from tritonforge_generator.verify.verification import Check, Comparison
 _EVERY_SIZE_UP_TO = 8
 
 
+def offline_checks(reference: Reference, path: Path, folder: Path, *, max_batch_size: int) -> list[Check]:
+    """Run every gate that needs no server.
+
+    Args:
+        reference: The source's answers.
+        path: The model file to prove.
+        folder: Its model folder, with ``config.pbtxt``.
+        max_batch_size: As configured; 0 for shapes in full.
+    """
+    session = OnnxSession(path)
+    checks = [reference_check(reference, session)]
+    if max_batch_size > 0:
+        checks.append(batch_check(reference, session, max_batch_size=max_batch_size))
+    return [*checks, lint_check(folder)]
+
+
 def reference_check(reference: Reference, session: OnnxSession) -> Check:
     """Compare a staged model with its source, sample by sample.
 

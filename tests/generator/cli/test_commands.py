@@ -191,6 +191,22 @@ def test_verify_finds_changed_files(tmp_path: Path) -> None:
     ]
 
 
+def test_verify_tells_what_it_cannot_read(tmp_path: Path) -> None:
+    graphs.linear(tmp_path / "m.onnx")
+    tritonforge(tmp_path, "generate", "m.onnx", "--no-serve-check", "--repository", "repo")
+    (tmp_path / "repo" / "m" / "config.pbtxt").write_text("name: 3")
+    (tmp_path / "repo" / "empty").mkdir()
+    done = tritonforge(tmp_path, "verify", "repo", "--json")
+    assert done.returncode == 1
+    failed = {
+        model["model"]: [check["summary"] for check in model["checks"] if not check["passed"]]
+        for model in json.loads(done.stdout)["models"]
+    }
+    assert "is incomplete" in failed["empty"][0]
+    assert failed["m"][1].startswith("P1: failed to read text proto")
+    assert tritonforge(tmp_path, "verify", "repo", "--model", "absent").returncode == 2
+
+
 @pytest.mark.parametrize(("kind", "key"), [("spec", "models"), ("campaign", "phases")])
 def test_schema_is_for_editors(tmp_path: Path, kind: str, key: str) -> None:
     schema = json.loads(tritonforge(tmp_path, "schema", kind).stdout)
