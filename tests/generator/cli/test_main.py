@@ -9,20 +9,12 @@ import sys
 import click
 import pytest
 from click.testing import CliRunner
+from support.extras import run_without_extras
 
 from tritonforge_generator.cli.generate import MODEL_FLAGS
 from tritonforge_generator.cli.main import COMMANDS, group
 from tritonforge_generator.spec import ModelOptions
 
-# Packages that extras bring are not found, as if they were not installed.
-BLOCK_EXTRAS = """
-import sys
-EXTRAS = {"onnx", "onnxruntime", "jinja2", "pydantic", "pydantic_core", "yaml", "rich", "locust", "gevent",
-          "matplotlib", "sklearn", "torch", "tensorrt", "cuda"}
-from importlib.machinery import PathFinder
-found = PathFinder.find_spec
-PathFinder.find_spec = lambda name, *more: None if name.partition(".")[0] in EXTRAS else found(name, *more)
-"""
 IMPORT_ALL = """
 import importlib, pkgutil
 import tritonforge_client, tritonforge_generator, tritonforge_load
@@ -38,12 +30,6 @@ for package in (tritonforge_client, tritonforge_generator, tritonforge_load):
         else:
             print("imports", module.name)
 """
-
-
-def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, timeout=60
-    )
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -78,13 +64,13 @@ def test_help_is_quick() -> None:
 @pytest.mark.parametrize("name", ["", *COMMANDS])
 def test_help_needs_no_extra(name: str) -> None:
     call = "from tritonforge_generator.cli.main import main; main(sys.argv[1:])"
-    result = run(BLOCK_EXTRAS + call, *([name] if name else []), "--help")
+    result = run_without_extras(call, *([name] if name else []), "--help")
     assert result.returncode == 0, result.stderr
     assert "Usage: tritonforge" in result.stdout
 
 
 def test_every_module_imports_or_names_its_extra() -> None:
-    result = run(BLOCK_EXTRAS + IMPORT_ALL)
+    result = run_without_extras(IMPORT_ALL)
     assert result.returncode == 0, result.stderr
     imported = re.findall(r"^imports (\S+)$", result.stdout, re.MULTILINE)
     assert "tritonforge_client.client" in imported
@@ -95,7 +81,7 @@ def test_every_module_imports_or_names_its_extra() -> None:
 
 def test_missing_extra_is_named() -> None:
     call = "from tritonforge_generator.cli.main import main; main(sys.argv[1:])"
-    result = run(BLOCK_EXTRAS + call, "generate", "model.onnx")
+    result = run_without_extras(call, "generate", "model.onnx")
     assert result.returncode == 2
     assert "pip install 'tritonforge[generator]'" in result.stderr
     assert "Traceback" not in result.stderr
@@ -103,6 +89,6 @@ def test_missing_extra_is_named() -> None:
 
 def test_doctor_needs_no_extra() -> None:
     call = "from tritonforge_generator.cli.main import main; main(sys.argv[1:])"
-    result = run(BLOCK_EXTRAS + call, "doctor")
+    result = run_without_extras(call, "doctor")
     assert result.returncode == 0, result.stderr
     assert "pip install 'tritonforge[generator]'" in result.stdout
