@@ -121,15 +121,23 @@ def assemble_backends(installation: TritonInstallation, directory: Path) -> None
     shutil.copyfile(source / "libtriton_python.so", python / "libtriton_python.so")
     (python / installation.stub.name).symlink_to(installation.stub)
     utilities = "triton_python_backend_utils.py"
-    # The stub imports this module before anything else, numpy included: the one place to show it the packages that
-    # only this interpreter's sys.path knows (PYTHONPATH, user site, `pip install --target`). They come last.
-    more = [entry for entry in sys.path if entry != "" and Path(entry).is_dir()]
-    prologue = f"import sys\nsys.path.extend(entry for entry in {more!r} if entry not in sys.path)\n"
-    (python / utilities).write_text(prologue + (source / utilities).read_text("utf-8"), "utf-8")
+    (python / utilities).write_text(_path_prologue() + (source / utilities).read_text("utf-8"), "utf-8")
     for backend in sorted(path for path in _BACKENDS.iterdir() if (path / "model.py").is_file()):
         (directory / backend.name).mkdir()
         for file in sorted(backend.glob("*.py")):
             (directory / backend.name / file.name).symlink_to(file)
+
+
+def _path_prologue() -> str:
+    """Code that gives the stub this interpreter's packages, found in this interpreter's order.
+
+    The stub imports ``triton_python_backend_utils`` before anything else, numpy included: the one place to show it
+    what only this interpreter's ``sys.path`` knows (PYTHONPATH, user site, ``pip install --target``). A folder with a
+    ``model.py`` of its own would hide the backend's module of that name.
+    """
+    folders = [entry for entry in sys.path if entry != "" and Path(entry).is_dir()]
+    ours = [entry for entry in folders if not (Path(entry) / "model.py").exists()]
+    return f"import sys\n_ours = {ours!r}\nsys.path[:] = _ours + [entry for entry in sys.path if entry not in _ours]\n"
 
 
 def _require_shared_python(installation: TritonInstallation) -> None:
