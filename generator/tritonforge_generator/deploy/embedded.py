@@ -24,7 +24,12 @@ from typing_extensions import Self
 from tritonforge_generator.deploy import ports
 from tritonforge_generator.deploy.log import failure_from_log, port_taken
 from tritonforge_generator.deploy.supervisor import remove_leftovers
-from tritonforge_generator.deploy.wheel import TritonInstallation, assemble_backends, find_installation
+from tritonforge_generator.deploy.wheel import (
+    TritonInstallation,
+    assemble_backends,
+    assemble_interpreter,
+    find_installation,
+)
 from tritonforge_generator.environment import inherited
 from tritonforge_generator.errors import PortInUseError, RepositoryError, ServerError, ServerExitedError
 
@@ -256,6 +261,9 @@ class EmbeddedTriton:
         backends = self._scratch / "backends"
         backends.mkdir()
         assemble_backends(installation, backends)
+        interpreter = self._scratch / "python"
+        interpreter.mkdir()
+        assemble_interpreter(interpreter)
         self._shm_prefix = f"tritonforge_{secrets.token_hex(8)}_"
         pid_source, pid_sink = os.pipe()
         with os.fdopen(pid_source) as pid_pipe:
@@ -277,7 +285,7 @@ class EmbeddedTriton:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     # ONNX Runtime and others leave files in TMPDIR; there they are removed with the rest.
-                    env={**inherited(), **installation.environment(), "TMPDIR": str(self._scratch)},
+                    env={**inherited(), **installation.environment(interpreter), "TMPDIR": str(self._scratch)},
                     pass_fds=[pid_sink],
                     start_new_session=True,  # the terminal's Ctrl-C reaches this process only
                 )

@@ -44,16 +44,19 @@ class TritonInstallation:
         """Folder for ``--cache-directory``."""
         return self.root / "caches"
 
-    def environment(self) -> dict[str, str]:
+    def environment(self, interpreter: Path) -> dict[str, str]:
         """Return the variables that the server's process needs on top of the inherited ones.
 
         The stub starts an isolated interpreter that ignores ``PYTHONHOME`` and ``PYTHONPATH``. It finds its standard
         library and its site-packages as ``python3`` would: through the first ``python3`` on ``PATH``.
+
+        Args:
+            interpreter: Folder that ``assemble_interpreter`` filled.
         """
         libraries = [str(self.libraries), str(sysconfig.get_config_var("LIBDIR") or "")]
         return {
             "LD_LIBRARY_PATH": ":".join(part for part in [*libraries, library_search_path()] if part != ""),
-            "PATH": ":".join(part for part in [str(Path(sys.executable).parent), program_search_path()] if part != ""),
+            "PATH": ":".join(part for part in [str(interpreter / "bin"), program_search_path()] if part != ""),
         }
 
 
@@ -121,23 +124,40 @@ def assemble_backends(installation: TritonInstallation, directory: Path) -> None
     shutil.copyfile(source / "libtriton_python.so", python / "libtriton_python.so")
     (python / installation.stub.name).symlink_to(installation.stub)
     utilities = "triton_python_backend_utils.py"
-    (python / utilities).write_text(_path_prologue() + (source / utilities).read_text("utf-8"), "utf-8")
+    (python / utilities).symlink_to(source / utilities)
     for backend in sorted(path for path in _BACKENDS.iterdir() if (path / "model.py").is_file()):
         (directory / backend.name).mkdir()
         for file in sorted(backend.glob("*.py")):
             (directory / backend.name / file.name).symlink_to(file)
 
 
-def _path_prologue() -> str:
-    """Code that gives the stub this interpreter's packages, found in this interpreter's order.
+def assemble_interpreter(directory: Path) -> None:
+    """Make a virtual environment for the stub: no package of its own, but all of this interpreter's, in its order.
 
-    The stub imports ``triton_python_backend_utils`` before anything else, numpy included: the one place to show it
-    what only this interpreter's ``sys.path`` knows (PYTHONPATH, user site, ``pip install --target``). A folder with a
-    ``model.py`` of its own would hide the backend's module of that name.
+    So a model runs with what the program that started the server would import (PYTHONPATH, user site, ``pip install
+    --target``). A folder with a ``model.py`` of its own is left out: it would hide the module that the stub loads.
+
+    Args:
+        directory: An empty folder that belongs to this server alone.
+
+    Raises:
+        OSError: The folder cannot be written.
     """
+    packages = directory / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    packages.mkdir(parents=True)
+    (directory / "bin").mkdir()
+    executable = Path(sys.executable).resolve()
+    (directory / "bin" / "python3").symlink_to(executable)
+    (directory / "pyvenv.cfg").write_text(
+        f"home = {executable.parent}\ninclude-system-site-packages = false\n", "utf-8"
+    )
     folders = [entry for entry in sys.path if entry != "" and Path(entry).is_dir()]
     ours = [entry for entry in folders if not (Path(entry) / "model.py").exists()]
-    return f"import sys\n_ours = {ours!r}\nsys.path[:] = _ours + [entry for entry in sys.path if entry not in _ours]\n"
+    sites = [entry for entry in ours if Path(entry).name in {"site-packages", "dist-packages"}]  # have .pth files too
+    code = (
+        f"import site, sys; sys.path[:] = dict.fromkeys({ours!r} + sys.path); list(map(site.addsitedir, {sites!r}))\n"
+    )
+    (packages / "interpreter.pth").write_text(code, "utf-8")
 
 
 def _require_shared_python(installation: TritonInstallation) -> None:
