@@ -37,6 +37,18 @@ def tolerance_of(dtype: np.dtype[Any]) -> Tolerance:
     return TOLERANCES.get(dtype.name, EXACT)
 
 
+def served_tolerance_of(reference: npt.NDArray[Any]) -> Tolerance:
+    """The default tolerance of an answer that a server gave, possibly from a GPU.
+
+    There ONNX Runtime computes FP32 in TF32 unless told otherwise (``use_tf32`` of its CUDA provider), which keeps 10
+    bits of each factor: an error of about a thousandth of the output's largest value.
+    """
+    if reference.dtype != np.float32:
+        return tolerance_of(reference.dtype)
+    finite = np.abs(reference[np.isfinite(reference)])
+    return Tolerance(rtol=1e-2, atol=1e-4 + 1e-3 * float(np.max(finite, initial=0.0)))
+
+
 def disagreement(reference: npt.NDArray[Any], answer: npt.NDArray[Any], tolerance: Tolerance | None = None) -> str:
     """Say how an answer departs from its reference.
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tritonforge_client import Client, TritonError
+from tritonforge_generator.graph.agreement import served_tolerance_of
 from tritonforge_generator.verify.reference import Reference
 from tritonforge_generator.verify.verification import Check, Comparison
 
@@ -28,7 +29,7 @@ def served_check(model: str, reference: Reference, targets: Sequence[str], *, ma
         max_batch_size: As configured; 0 for shapes in full.
     """
     name = "a real Triton serves the same answers"
-    comparison = Comparison(reference.tolerance)
+    comparison = Comparison(reference.tolerance, served_tolerance_of)
     for target in targets:
         try:
             with Client(target) as client:

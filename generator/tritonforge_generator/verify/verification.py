@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -98,11 +98,15 @@ class Comparison:
     """Collects pairs of arrays of one check, output by output.
 
     Args:
-        tolerance: Allowed difference; ``None`` takes the default of each output's dtype.
+        tolerance: Allowed difference; ``None`` takes the default.
+        default: The default for an output; that of its dtype when left out.
     """
 
-    def __init__(self, tolerance: Tolerance | None) -> None:
+    def __init__(
+        self, tolerance: Tolerance | None, default: Callable[[npt.NDArray[Any]], Tolerance] | None = None
+    ) -> None:
         self._tolerance = tolerance
+        self._default = default
         self._pairs: dict[str, list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]] = {}
         self.problem = ""
 
@@ -115,7 +119,10 @@ class Comparison:
             answer: What it is.
             where: Which sample or batch, for the message.
         """
-        problem = disagreement(reference, answer, self._tolerance)
+        allowed = self._tolerance
+        if allowed is None and self._default is not None:
+            allowed = self._default(reference)
+        problem = disagreement(reference, answer, allowed)
         if problem != "" and self.problem == "":
             self.problem = f"output '{name}' of {where}: {problem}"
         if reference.shape == answer.shape:

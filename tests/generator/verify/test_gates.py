@@ -9,7 +9,7 @@ from support import graphs
 
 from tritonforge_generator.errors import GraphError, VerificationError
 from tritonforge_generator.graph import OnnxSession
-from tritonforge_generator.graph.agreement import Tolerance, disagreement
+from tritonforge_generator.graph.agreement import Tolerance, disagreement, served_tolerance_of
 from tritonforge_generator.spec import VerifyOptions
 from tritonforge_generator.verify import Check, Verification, batch_check, reference_check, reference_from_path
 from tritonforge_generator.verify.gates import batch_sizes
@@ -98,6 +98,17 @@ def test_floats_agree_within_tolerance(reference: object, answer: object, text: 
     said = disagreement(np.array(reference, np.float32), np.array(answer, np.float32))
     assert said.startswith(text)
     assert (said == "") == (text == "")
+
+
+def test_served_answers_may_come_from_a_gpu() -> None:
+    """TF32 keeps 10 bits: an error of a thousandth of the largest value passes there, and only there."""
+    reference = np.array([[15.0, 0.01]], np.float32)
+    answer = reference + np.float32(0.008)
+    assert disagreement(reference, answer) != ""
+    assert disagreement(reference, answer, served_tolerance_of(reference)) == ""
+    assert disagreement(reference, reference + np.float32(0.05), served_tolerance_of(reference)) != ""
+    assert served_tolerance_of(np.zeros(2, np.int64)) == Tolerance(rtol=0, atol=0)
+    assert served_tolerance_of(np.array([np.inf], np.float32)).atol == 1e-4
 
 
 def test_other_types_must_be_equal() -> None:
