@@ -213,12 +213,13 @@ def _faults(error: pydantic.ValidationError, data: Any, model: type[ModelT], sou
     found: dict[tuple[Parts, str], list[dict[str, Any]]] = {}
     for detail in error.errors(include_url=False):
         path = _path_in(data, detail["loc"], missing=detail["type"] == "missing")
-        # The members of a union each give their own error for one value; they are told as one.
-        is_kind = detail["type"] in _EXPECTED or detail["type"] == "literal_error"
+        # The members of a union each give their own error for one value; they are told as one. And a list whose items
+        # are wrong counts as too short.
+        is_kind = detail["type"] in _EXPECTED or detail["type"] in {"literal_error", "too_short"}
         found.setdefault((path, "kind" if is_kind else detail["msg"]), []).append(dict(detail))
     faults = []
     for (path, group), details in found.items():
-        # "expected text, got a mapping" is noise when another member of the union complains about a key inside it.
+        # "expected text, got a mapping" is noise when another error is about a key inside it.
         if group == "kind" and any(len(other) > len(path) and other[: len(path)] == path for other, _ in found):
             continue
         faults.append(_fault_from_details(path, details, schema, source))
@@ -265,6 +266,8 @@ def _wrong_value(path: Parts, details: list[dict[str, Any]]) -> SpecError:
 
 
 def _expected(detail: dict[str, Any]) -> str:
+    if detail["type"] == "too_short":
+        return f"at least {detail['ctx']['min_length']} of them"
     message = str(detail["msg"]).removeprefix("Input should be ").removeprefix("Value should ")
     return _EXPECTED.get(detail["type"], message)
 
