@@ -27,7 +27,9 @@ def command(out: Path, as_json: bool) -> None:
     from tritonforge_generator.demo.run import run_demo
 
     with progress(quiet=as_json) as on_stage:
-        result = run_demo(out, on_step=lambda step: on_stage("demo", step))
+        result = run_demo(
+            out, on_step=lambda step: on_stage("demo", step), on_line=lambda line: on_stage("load test", line)
+        )
     if as_json:
         print_json(result.to_json())
     else:
