@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from tritonforge_generator.config import ModelConfig, model_config_from_graph
 from tritonforge_generator.config.from_graph import MODEL_FILENAME
@@ -30,6 +30,9 @@ from tritonforge_generator.verify.reference import sample_options
 Stage = Literal["source", "graph", "config", "verify", "serve", "publish"]
 OnStage = Callable[[str, Stage], None]
 """Called with the model's name when a stage begins."""
+
+SERVED_AT_ONCE: Final = 8
+"""Models that one verifying server loads: each of its instances is a process with the model's weights."""
 
 
 @dataclass(slots=True)
@@ -103,8 +106,8 @@ def generate(
     """
     with ExitStack() as staging:
         drafts = [_verified_draft(spec.repository, options, staging, overwrite, on_stage) for options in spec.models]
-        if serve_check:
-            _check_served(drafts, on_stage)
+        for first in range(0, len(drafts), SERVED_AT_ONCE) if serve_check else ():
+            _check_served(drafts[first : first + SERVED_AT_ONCE], on_stage)
         for draft in drafts:
             draft.verification.raise_if_failed()
         return [_published(draft, on_stage) for draft in drafts]
@@ -142,7 +145,7 @@ def _fill(draft: Draft) -> None:
 
 
 def _check_served(drafts: Sequence[Draft], on_stage: OnStage) -> None:
-    """One server for all staged models; each staging folder is a repository of its own."""
+    """One server for a group of staged models; each staging folder is a repository of its own."""
     folders = [draft.staged.folder.path.parent for draft in drafts]
     start = time.perf_counter()
     on_stage(drafts[0].options.name, "serve")

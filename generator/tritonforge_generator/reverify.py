@@ -10,6 +10,7 @@ from tritonforge_client.core.proto import model_config_from_text
 from tritonforge_generator.deploy import EmbeddedTriton
 from tritonforge_generator.errors import RepositoryError, TritonforgeError
 from tritonforge_generator.hashing import sha256_of_file
+from tritonforge_generator.pipeline import SERVED_AT_ONCE
 from tritonforge_generator.repository import ModelFolder, ModelRepository
 from tritonforge_generator.spec import VerifyOptions
 from tritonforge_generator.verify import (
@@ -73,9 +74,9 @@ def verify_repository(
             subject.checks.append(Check(name="the model can be checked", passed=False, summary=str(error)))
     if serve_check:
         # A model that failed already could keep the server from starting.
-        _check_served(
-            root, [subject for subject in subjects if all(check.passed for check in subject.checks)], on_stage
-        )
+        sound = [subject for subject in subjects if all(check.passed for check in subject.checks)]
+        for first in range(0, len(sound), SERVED_AT_ONCE):
+            _check_served(root, sound[first : first + SERVED_AT_ONCE], on_stage)
     return [
         Verification(
             model=subject.folder.name,
@@ -144,8 +145,6 @@ def _manifest_check(folder: ModelFolder, version: int) -> Check:
 
 
 def _check_served(root: Path, subjects: Sequence[_Subject], on_stage: Callable[[str, str], None]) -> None:
-    if not subjects:
-        return
     names = [subject.folder.name for subject in subjects]
     with EmbeddedTriton(root, model_control_mode="explicit", load_models=names, stop_timeout_s=0) as server:
         for subject in subjects:
