@@ -37,7 +37,7 @@ check: $(DEV_STAMP) ## Lint and types
 	$(BIN)/lint-imports
 
 test: check ## Everything that CI runs
-	$(BIN)/pytest -m 'not slow' -n 3 --dist loadfile
+	$(BIN)/pytest -m 'not slow' -n 2 --dist loadfile
 
 unit: $(DEV_STAMP) ## Tests that start no server and no browser
 	$(BIN)/pytest -m 'not slow and not triton and not browser'
