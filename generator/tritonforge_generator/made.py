@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from datetime import datetime, timezone
 from importlib import metadata
 from typing import Final
 
 from tritonforge_generator.graph import Graph
+from tritonforge_generator.hashing import sha256_of_file
 from tritonforge_generator.repository import Manifest, StagedModel
 from tritonforge_generator.spec import ModelOptions
 from tritonforge_generator.verify import Verification
@@ -32,7 +32,7 @@ def manifest_of(staged: StagedModel, options: ModelOptions, graph: Graph, verifi
         version=staged.version,
         source=graph.source.path.name,
         files=staged.file_hashes(),
-        config_sha256=hashlib.sha256(staged.folder.config_path.read_bytes()).hexdigest(),
+        config_sha256=sha256_of_file(staged.folder.config_path),
         graph=graph.to_json(),
         options=declared,
         made={

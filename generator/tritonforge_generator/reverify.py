@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tritonforge_client.core.proto import model_config_from_text
+from tritonforge_generator.config.from_graph import MODEL_FILENAME
 from tritonforge_generator.deploy import EmbeddedTriton
 from tritonforge_generator.errors import RepositoryError, TritonforgeError
 from tritonforge_generator.hashing import sha256_of_file
@@ -120,7 +121,7 @@ def _check(subject: _Subject, source: Path | None, options: VerifyOptions) -> No
             expected="an ONNX model",
             got=f"backend '{config.backend}'",
         )
-    path = folder.path / str(version) / (config.default_model_filename or "model.onnx")
+    path = folder.path / str(version) / (config.default_model_filename or MODEL_FILENAME)
     subject.max_batch_size = config.max_batch_size
     reference = reference_from_path(source or path, options, batched=config.max_batch_size > 0)
     subject.checks += offline_checks(reference, path, folder.path, max_batch_size=config.max_batch_size)

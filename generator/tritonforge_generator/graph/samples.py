@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from tritonforge_client.datatypes import BY_DATATYPE
 from tritonforge_generator.errors import SpecError
 from tritonforge_generator.graph.graph import GraphTensor
+from tritonforge_generator.hashing import sha256_of_file
 
 _SAMPLE_COUNT = 8
 _LARGEST_SAMPLE_BYTES = 1 << 30
@@ -143,7 +143,7 @@ def _samples_from_npz(inputs: Sequence[GraphTensor], path: Path, *, batched: boo
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {tensor.name: archive[tensor.name] for tensor in inputs}
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = sha256_of_file(path)
     except KeyError as error:
         raise SpecError(
             f"the samples in {path} lack an input",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from tritonforge_generator.errors import GraphError
 from tritonforge_generator.graph import OnnxSession, SampleOptions, Samples
 from tritonforge_generator.graph.agreement import Tolerance, disagreement
 from tritonforge_generator.graph.from_source import runnable_samples
+from tritonforge_generator.graph.session import Arrays
 from tritonforge_generator.spec import VerifyOptions
 
 
@@ -29,7 +29,7 @@ class Reference:
 
     samples: Samples
     batched: bool
-    answers: tuple[Mapping[str, npt.NDArray[Any]], ...]
+    answers: tuple[Arrays, ...]
     tolerance: Tolerance | None
 
     def request(self, index: int) -> dict[str, npt.NDArray[Any]]:
@@ -68,7 +68,7 @@ def reference_from_path(path: Path, options: VerifyOptions, *, batched: bool) ->
                 got=difference,
                 action="Export it in evaluation mode, or give its random nodes a seed.",
             )
-    return Reference(samples=samples, batched=batched, answers=answers, tolerance=reference.tolerance)
+    return replace(reference, answers=answers)
 
 
 def sample_options(options: VerifyOptions) -> SampleOptions:

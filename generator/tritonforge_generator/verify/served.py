@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from tritonforge_client import Client, TritonError
 from tritonforge_generator.graph.agreement import served_tolerance_of
+from tritonforge_generator.graph.session import Arrays
 from tritonforge_generator.verify.reference import Reference
 from tritonforge_generator.verify.verification import Check, Comparison
 
 _LARGEST_REQUEST_ROWS = 8
-Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 def served_check(model: str, reference: Reference, targets: Sequence[str], *, max_batch_size: int) -> Check:

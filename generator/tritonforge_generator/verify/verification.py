@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from tritonforge_generator.errors import VerificationError
 from tritonforge_generator.graph.agreement import Tolerance, disagreement
+from tritonforge_generator.graph.session import Arrays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,9 +129,7 @@ class Comparison:
         if reference.shape == answer.shape:
             self._pairs.setdefault(name, []).append((reference, answer))
 
-    def add_all(
-        self, reference: Mapping[str, npt.NDArray[Any]], answer: Mapping[str, npt.NDArray[Any]], where: str
-    ) -> None:
+    def add_all(self, reference: Arrays, answer: Arrays, where: str) -> None:
         """Compare every output of a reference; an output that the answer lacks is a problem."""
         for name, array in reference.items():
             if name in answer:
