@@ -14,7 +14,7 @@ from tritonforge_generator.config.from_graph import MODEL_FILENAME
 from tritonforge_generator.deploy import EmbeddedTriton
 from tritonforge_generator.graph import Graph, graph_from_source
 from tritonforge_generator.made import manifest_of
-from tritonforge_generator.repository import ModelVersion, StagedModel, stage_model
+from tritonforge_generator.repository import Manifest, ModelVersion, StagedModel, stage_model
 from tritonforge_generator.source import source_from_path
 from tritonforge_generator.spec import ForgeSpec, ModelOptions
 from tritonforge_generator.verify import (
@@ -110,7 +110,10 @@ def generate(
             _check_served(drafts[first : first + SERVED_AT_ONCE], on_stage)
         for draft in drafts:
             draft.verification.raise_if_failed()
-        return [_published(draft, on_stage) for draft in drafts]
+        manifests = [manifest_of(draft.staged, draft.options, draft.graph, draft.verification) for draft in drafts]
+        for draft, manifest in zip(drafts, manifests, strict=True):
+            draft.staged.same_version(manifest)  # refuses before the first model is published
+        return [_published(draft, manifest, on_stage) for draft, manifest in zip(drafts, manifests, strict=True)]
 
 
 def _verified_draft(
@@ -165,9 +168,9 @@ def _check_served(drafts: Sequence[Draft], on_stage: OnStage) -> None:
     drafts[0].stage_s["serve"] += start_s
 
 
-def _published(draft: Draft, on_stage: OnStage) -> Generated:
+def _published(draft: Draft, manifest: Manifest, on_stage: OnStage) -> Generated:
     with _timed(draft.options.name, "publish", draft.stage_s, on_stage):
-        version = draft.staged.publish(manifest_of(draft.staged, draft.options, draft.graph, draft.verification))
+        version = draft.staged.publish(manifest)
     return Generated(
         version=version,
         graph=draft.graph,

@@ -11,7 +11,14 @@ import pytest
 from onnx import TensorProto
 from support import graphs
 
-from tritonforge_generator.errors import ConfigError, GraphError, SourceError, TritonforgeError, VerificationError
+from tritonforge_generator.errors import (
+    ConfigError,
+    GraphError,
+    RepositoryError,
+    SourceError,
+    TritonforgeError,
+    VerificationError,
+)
 from tritonforge_generator.lint import lint_repository
 from tritonforge_generator.pipeline import Generated, generate
 from tritonforge_generator.repository import ModelRepository
@@ -72,6 +79,18 @@ def test_all_models_of_a_spec_or_none(tmp_path: Path) -> None:
     with pytest.raises(VerificationError, match="model 'bad' was not published"):
         generate(spec, serve_check=False)
     assert not (tmp_path / "repo").exists()
+
+
+def test_a_refusal_to_publish_one_model_publishes_none(tmp_path: Path) -> None:
+    first, second = graphs.linear(tmp_path / "a.onnx", seed=0), graphs.linear(tmp_path / "b.onnx", seed=1)
+    generate_one(tmp_path, first)
+    config = tmp_path / "repo" / "m" / "config.pbtxt"
+    config.write_text(config.read_text() + "# mine\n")
+    before = sorted(tmp_path.rglob("*"))
+    spec = spec_of(tmp_path, {"name": "new", "source": str(first)}, {"name": "m", "source": str(second)})
+    with pytest.raises(RepositoryError, match="edited by hand"):
+        generate(spec, serve_check=False)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_generating_twice_changes_nothing(tmp_path: Path) -> None:

@@ -102,6 +102,29 @@ class StagedModel:
         files = sorted(path for path in self.version_path.rglob("*") if path.is_file() and path.name != FILENAME)
         return {str(path.relative_to(self.version_path)): sha256_of_file(path) for path in files}
 
+    def same_version(self, manifest: Manifest) -> ModelVersion | None:
+        """Find a published version with the same content, or make sure that this one may be published.
+
+        Args:
+            manifest: What would be recorded of the version.
+
+        Returns:
+            The newest version (or the one asked for) when it has the same content, else ``None``.
+
+        Raises:
+            RepositoryError: The version number is taken by other content, or the live configuration was edited by hand.
+        """
+        taken = self.live.versions
+        if not taken:
+            return None
+        rival = self.version if self.version in taken else taken[-1]
+        recorded = self.live.manifest(rival)
+        if recorded is not None and recorded.same_content(manifest) and self._config_untouched(recorded):
+            return ModelVersion(folder=self.live, version=rival, new=False)
+        self._refuse_taken_version(taken)
+        self._refuse_hand_edits(self.live.manifest(taken[-1]))
+        return None
+
     def publish(self, manifest: Manifest, on_step: Callable[[PublishStep], None] = lambda _: None) -> ModelVersion:
         """Make the staged model the served one, or find that it already is.
 
@@ -116,14 +139,9 @@ class StagedModel:
             RepositoryError: The version number is taken by other content, the live configuration was edited by hand,
                 or the file system refuses.
         """
-        taken = self.live.versions
-        if taken:
-            rival = self.version if self.version in taken else taken[-1]
-            recorded = self.live.manifest(rival)
-            if recorded is not None and recorded.same_content(manifest) and self._config_untouched(recorded):
-                return ModelVersion(folder=self.live, version=rival, new=False)
-            self._refuse_taken_version(taken)
-            self._refuse_hand_edits(self.live.manifest(taken[-1]))
+        same = self.same_version(manifest)
+        if same is not None:
+            return same
         on_step("manifest")
         (self.version_path / FILENAME).write_text(manifest.to_json(), encoding="utf-8")
         if self.live.path.exists():
