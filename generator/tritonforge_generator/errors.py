@@ -2,14 +2,18 @@
 
 ::
 
-    source ──▶ graph ──▶ config ──▶ verify ──▶ repository ──▶ deploy
-      │          │         │          │            │             │
-    SourceError GraphError ConfigError VerificationError RepositoryError ServerError
+    source ──▶ graph ──▶ precision ──▶ plan ──▶ config ──▶ verify ──▶ repository ──▶ deploy
+      │          │           │           │         │          │            │             │
+    SourceError GraphError PrecisionError PlanError ConfigError VerificationError RepositoryError ServerError
 
     TritonforgeError
     ├── SpecError            the declared file or a flag is wrong
     ├── SourceError          the model file cannot be read
     ├── GraphError           the graph cannot be served as it is
+    ├── PrecisionError       the graph cannot be given the types asked for
+    ├── PlanError            TensorRT cannot build, load or run a plan
+    │   ├── TensorRTMissingError
+    │   └── PlanBuildError
     ├── ConfigError          the spec asks for what the graph or the server does not allow
     ├── VerificationError    a gate failed; nothing was published
     ├── RepositoryError      the repository cannot be read or written
@@ -63,6 +67,24 @@ class SourceError(TritonforgeError):
 
 class GraphError(TritonforgeError):
     """The graph cannot be served as it is."""
+
+
+class PrecisionError(TritonforgeError):
+    """The graph cannot be given the types that were asked for."""
+
+
+class PlanError(TritonforgeError):
+    """TensorRT cannot build, load or run a plan."""
+
+
+class TensorRTMissingError(PlanError):
+    """TensorRT, its CUDA bindings or a GPU is missing on this machine."""
+
+
+class PlanBuildError(PlanError):
+    """The builder refused, failed, crashed or was stopped; the message quotes its own words."""
+
+    exit_code = 1
 
 
 class ConfigError(TritonforgeError):

@@ -11,15 +11,30 @@ from tritonforge_generator.spec.model_options import (
     VerifyOptions,
     VersionPolicy,
 )
+from tritonforge_generator.spec.precision_options import (
+    CalibrationOptions,
+    PrecisionOptions,
+    PrecisionType,
+    RepairOptions,
+)
+from tritonforge_generator.spec.preprocess_options import PreprocessOptions
+from tritonforge_generator.spec.tensorrt_options import ProfileShapes, TensorRTOptions
 
 __all__ = [
+    "CalibrationOptions",
     "DynamicBatching",
     "ForgeSpec",
     "InstanceGroup",
     "ModelOptions",
     "Optimization",
+    "PrecisionOptions",
+    "PrecisionType",
+    "PreprocessOptions",
+    "ProfileShapes",
     "QueuePolicy",
+    "RepairOptions",
     "ResponseCache",
+    "TensorRTOptions",
     "VerifyOptions",
     "VersionPolicy",
     "forge_spec_from_file",

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tritonforge_client.extras import require_extra
 from tritonforge_generator.declared import DeclaredModel, PlacedError
 from tritonforge_generator.spec.names import model_name_objection
+from tritonforge_generator.spec.precision_options import PrecisionOptions, PrecisionType
+from tritonforge_generator.spec.preprocess_options import PreprocessOptions
+from tritonforge_generator.spec.tensorrt_options import TensorRTOptions
 
 if TYPE_CHECKING:
     import pydantic
@@ -160,6 +163,13 @@ class ModelOptions(DeclaredModel):
     name: str = Field(description="Model name: the folder in the repository and the name clients call.")
     source: Path = Field(description="The ONNX file.")
     platform: Literal["onnxruntime"] = Field(default="onnxruntime", description="What serves the model.")
+    precision: PrecisionOptions | PrecisionType | None = Field(
+        default=None, description="FP16 and so on, or its fields; by default the graph's own types."
+    )
+    preprocess: PreprocessOptions | None = Field(
+        default=None, description="Image preprocessing to write into the graph."
+    )
+    tensorrt: TensorRTOptions = Field(default=TensorRTOptions(), description="How the plan is built.")
     version: Count | None = Field(default=None, description="Version number; by default one more than the highest.")
     max_batch_size: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="Largest batch; by default 32 where the graph can be batched, else 0."

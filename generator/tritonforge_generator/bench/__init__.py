@@ -1,0 +1,1 @@
+"""Speed of one model on every runtime and in every precision, side by side."""

@@ -1,0 +1,1 @@
+"""Stage that writes number types into the graph."""
