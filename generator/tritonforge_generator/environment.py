@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 
 def inherited() -> dict[str, str]:
@@ -18,3 +19,9 @@ def library_search_path() -> str:
 def program_search_path() -> str:
     """Return ``PATH``: folders of programs, separated by colons; empty when unset."""
     return os.environ.get("PATH", "")
+
+
+def user_cache_folder() -> Path:
+    """Return ``XDG_CACHE_HOME``, or ``~/.cache`` when unset (XDG base directory specification)."""
+    folder = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(folder) if folder != "" else Path.home() / ".cache"

@@ -36,11 +36,12 @@ def source_from_path(path: Path) -> SourceModel:
     return SourceModel(format="onnx", file=_source_file(path, path.name), external_data=tuple(external))
 
 
-def onnx_skeleton_from_path(path: Path) -> onnx.ModelProto:
+def onnx_skeleton_from_path(path: Path, *, keep_bytes: int = 0) -> onnx.ModelProto:
     """Read an ONNX file and drop the weights that are stored inline.
 
     Args:
         path: The ``.onnx`` file.
+        keep_bytes: Tensors of at most this size keep their data, because they may be shapes.
 
     Returns:
         The model without tensor data: structure, names, types, shapes and the references to external data.
@@ -76,7 +77,7 @@ def onnx_skeleton_from_path(path: Path) -> onnx.ModelProto:
             action="The file is truncated or of another format; export or copy it again.",
         )
     for tensor in _tensors(model):
-        if not _is_external(tensor):
+        if not _is_external(tensor) and len(tensor.raw_data) > keep_bytes:
             tensor.ClearField("raw_data")
     return model
 

@@ -1,0 +1,273 @@
+"""Builds a plan in this process; ``builder.py`` runs it in a child."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tritonforge_generator.errors import PlanBuildError, PlanError
+from tritonforge_generator.graph.session import OnnxSession
+from tritonforge_generator.hashing import sha256_of_file
+from tritonforge_generator.plan import tensorrt_api, timing_cache
+from tritonforge_generator.plan.cuda import Gpu, Stream, call, gpu_from_device_id
+from tritonforge_generator.plan.diagnosis import diagnosis_of
+from tritonforge_generator.plan.engine import Engine
+from tritonforge_generator.plan.flops import flops_by_node
+from tritonforge_generator.plan.layers import layers_from_inspector, precision_proof
+from tritonforge_generator.plan.network import check_opset, parsed_network, set_types
+from tritonforge_generator.plan.plan import Plan, TimingCacheUse
+from tritonforge_generator.plan.profiles import Profile
+from tritonforge_generator.plan.progress import LogProgress, OnProgress, monitor
+from tritonforge_generator.source.onnx_file import onnx_skeleton_from_path
+from tritonforge_generator.spec import PrecisionType, TensorRTOptions
+
+_SHAPE_BYTES: Final = 4096
+"""Largest constants that may be shapes; larger ones are weights, which only their dims are needed of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRequest:
+    """All that a build depends on.
+
+    Attributes:
+        network: The ONNX file, already in the types it is to compute in.
+        destination: Where the plan goes.
+        precision: What the graph was typed for.
+        profiles: Optimisation profiles with the shapes of every input.
+        options: The rest.
+    """
+
+    network: Path
+    destination: Path
+    precision: PrecisionType
+    profiles: tuple[Profile, ...]
+    options: TensorRTOptions
+
+
+class _Log:
+    """Keeps what matters of TensorRT's log."""
+
+    def __init__(self, on_progress: OnProgress) -> None:
+        self.errors: list[str] = []
+        self.notes: list[str] = []
+        self._progress = LogProgress(on_progress)
+
+    def take(self, severity: tensorrt_api.Severity, message: str) -> None:
+        if severity in {"ERROR", "INTERNAL_ERROR"}:
+            self.errors.append(message)
+        elif "timing cache will not be used" in message.lower():
+            self.notes.append(message.strip())
+        elif severity == "VERBOSE":
+            self._progress.take(message)
+
+
+def build_plan(request: BuildRequest, on_progress: OnProgress) -> Plan:
+    """Build, write and examine a plan.
+
+    Raises:
+        PlanBuildError: TensorRT refuses the graph or finds no plan.
+        PlanError: An option is not available, or the plan does not load again.
+    """
+    trt = tensorrt_api.tensorrt()
+    gpu = gpu_from_device_id(request.options.device_id)
+    call("cudaSetDevice", gpu.device_id)
+    for library in request.options.plugins:
+        ctypes.CDLL(str(library))
+    skeleton = onnx_skeleton_from_path(request.network, keep_bytes=_SHAPE_BYTES)
+    check_opset(request.network, max(o.version for o in skeleton.opset_import if o.domain in {"", "ai.onnx"}))
+    _refuse_types(request.network)
+    log = _Log(on_progress)
+    handle = tensorrt_api.logger(log.take)
+    trt.init_libnvinfer_plugins(handle, "")
+    on_progress(None, "reading the network")
+    builder = trt.Builder(handle)
+    if builder is None:
+        raise PlanBuildError("TensorRT's builder does not start", got="; ".join(log.errors))
+    nodes = [(node.name, node.op_type) for node in skeleton.graph.node]
+    network, _parser = parsed_network(builder, handle, request.network, nodes, log.errors)
+    config = builder.create_builder_config()
+    set_types(network, config, request.precision)
+    _set_options(config, request.options)
+    _add_profiles(builder, config, network, request.profiles)
+    if (progress := monitor(on_progress)) is not None:
+        config.progress_monitor = progress
+    cache, read_bytes = _timing_cache(config, request.options, gpu)
+    start = time.perf_counter()
+    serialized = builder.build_serialized_network(network, config)
+    build_s = time.perf_counter() - start
+    if serialized is None:
+        raise _refused(request, log.errors)
+    request.destination.write_bytes(serialized)
+    written_bytes = timing_cache.save_from(config, cache) if cache is not None else 0
+    use = TimingCacheUse(
+        path=str(cache) if cache is not None else None,
+        read_bytes=read_bytes,
+        written_bytes=written_bytes,
+        note=log.notes[0] if log.notes else "",
+    )
+    on_progress(1.0, "examining the plan")
+    return _examined(request, gpu, skeleton, build_s, use)
+
+
+def _examined(request: BuildRequest, gpu: Gpu, skeleton: Any, build_s: float, use: TimingCacheUse) -> Plan:
+    """Load a plan that was just built and read its facts."""
+    path = request.destination
+    size_bytes = path.stat().st_size
+    with Engine(path, gpu.device_id) as engine, Stream() as stream:
+        layers = layers_from_inspector(_inspected(engine, stream), _flops(skeleton, request.profiles))
+        return Plan(
+            path=path,
+            sha256=sha256_of_file(path),
+            size_bytes=size_bytes,
+            precision=request.precision,
+            tensorrt_version=tensorrt_api.version(),
+            gpu=gpu,
+            tensors=engine.tensors,
+            profiles=engine.profiles,
+            device_memory_bytes=tuple(engine.device_memory_bytes(index) for index in range(len(engine.profiles))),
+            layers=layers,
+            proof=precision_proof(layers, request.precision, size_bytes=size_bytes, parameter_count=parameter_count),
+            build_s=round(build_s, 3),
+            timing_cache=use,
+        )
+
+
+def _inspected(engine: Engine, stream: Stream) -> str:
+    """The inspector's text at the optimum shapes of the first profile; without a context it leaves the types out."""
+    trt = tensorrt_api.tensorrt()
+    context = tensorrt_api.context_for_profile(engine.handle, 0, stream)
+    for name, shapes in engine.profiles[0].items():
+        context.set_input_shape(name, shapes.opt)
+    inspector = engine.handle.create_engine_inspector()
+    inspector.execution_context = context
+    return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+
+
+def _refuse_types(network: Path) -> None:
+    """TensorRT computes DOUBLE in FLOAT without a word, so it is refused here."""
+    session = OnnxSession(network)
+    for tensor in (*session.inputs, *session.outputs):
+        if tensor.datatype in {"FP64", "BYTES", "INT16", "UINT16", "UINT32", "UINT64"}:
+            raise PlanError(
+                f"tensor '{tensor.name}' has a type that TensorRT does not have",
+                expected="FP32, FP16, INT8, UINT8, INT32, INT64 or BOOL",
+                got=tensor.datatype,
+                action="Cast it in the model, or use platform: onnxruntime.",
+            )
+
+
+def _set_options(config: Any, options: TensorRTOptions) -> None:
+    trt = tensorrt_api.tensorrt()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    config.set_tactic_sources(tensorrt_api.tactic_sources())
+    config.builder_optimization_level = options.builder_optimization_level
+    if options.workspace_bytes is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
+    for name, since in {
+        "avg_timing_iterations": "any version",
+        "max_aux_streams": "any version",
+        "max_num_tactics": "TensorRT 10.4 or later",
+    }.items():
+        value = getattr(options, name)
+        if value is not None:
+            if not hasattr(config, name):
+                raise tensorrt_api.lacking(f"tensorrt.{name}", since)
+            setattr(config, name, value)
+    if options.tiling_optimization_level != "NONE":
+        config.tiling_optimization_level = tensorrt_api.member(
+            "TilingOptimizationLevel",
+            options.tiling_optimization_level,
+            option="tensorrt.tiling_optimization_level",
+            since="TensorRT 10.8 or later",
+        )
+    config.hardware_compatibility_level = tensorrt_api.member(
+        "HardwareCompatibilityLevel",
+        options.hardware_compatibility_level,
+        option=f"tensorrt.hardware_compatibility_level {options.hardware_compatibility_level}",
+        since="TensorRT 10.9 or later",
+    )
+    flags = {
+        "SPARSE_WEIGHTS": (options.sparse_weights, "sparse_weights"),
+        "VERSION_COMPATIBLE": (options.version_compatible, "version_compatible"),
+        "EXCLUDE_LEAN_RUNTIME": (options.exclude_lean_runtime, "exclude_lean_runtime"),
+        "REFIT": (options.refit, "refit"),
+        "STRIP_PLAN": (options.strip_plan, "strip_plan"),
+        "GPU_FALLBACK": (options.dla_core is not None and options.gpu_fallback, "gpu_fallback"),
+    }
+    for flag, (wanted, option) in flags.items():
+        if wanted:
+            config.set_flag(
+                tensorrt_api.member("BuilderFlag", flag, option=f"tensorrt.{option}", since="TensorRT 10 or later")
+            )
+    if options.dla_core is not None:
+        config.default_device_type = trt.DeviceType.DLA
+        config.DLA_core = options.dla_core
+
+
+def _add_profiles(builder: Any, config: Any, network: Any, profiles: tuple[Profile, ...]) -> None:
+    inputs = {network.get_input(index).name for index in range(network.num_inputs)}
+    for index, shapes in enumerate(profiles):
+        profile = builder.create_optimization_profile()
+        for name in inputs & set(shapes):
+            profile.set_shape(name, shapes[name].min, shapes[name].opt, shapes[name].max)
+        if config.add_optimization_profile(profile) < 0:
+            raise PlanBuildError(
+                f"TensorRT refuses profile {index}", got=str({name: str(shapes[name]) for name in sorted(inputs)})
+            )
+
+
+def _timing_cache(config: Any, options: TensorRTOptions, gpu: Gpu) -> tuple[Path | None, int]:
+    if options.timing_cache is False:
+        config.set_flag(tensorrt_api.tensorrt().BuilderFlag.DISABLE_TIMING_CACHE)
+        return None, 0
+    folder = timing_cache.default_folder() if options.timing_cache is True else options.timing_cache
+    path = timing_cache.cache_path(folder, gpu, tensorrt_api.version())
+    return path, timing_cache.load_into(config, path)
+
+
+def _refused(request: BuildRequest, errors: list[str]) -> PlanBuildError:
+    known = diagnosis_of(errors)
+    return PlanBuildError(
+        f"TensorRT {tensorrt_api.version()} finds no plan for {request.network.name}"
+        + (f": {known.meaning}" if known is not None else ""),
+        got=errors[-1] if errors else "no reason in its log",
+        action=known.action if known is not None else "See TensorRT's words, or use platform: onnxruntime.",
+    )
+
+
+def _flops(skeleton: Any, profiles: tuple[Profile, ...]) -> dict[str, int]:
+    shapes = {name: shape.opt for name, shape in profiles[0].items()} if profiles else {}
+    return flops_by_node(skeleton, shapes)
+
+
+def _parameter_count(skeleton: Any) -> int:
+    total = 0
+    for tensor in skeleton.graph.initializer:
+        count = 1
+        for size in tensor.dims:
+            count *= size
+        total += count
+    return total
+
+
+def request_to_json(request: BuildRequest) -> dict[str, Any]:
+    """Plain data of a request."""
+    return {
+        "network": str(request.network),
+        "destination": str(request.destination),
+        "precision": request.precision,
+        "profiles": [
+            {name: shapes.model_dump(mode="json") for name, shapes in profile.items()} for profile in request.profiles
+        ],
+        "options": request.options.model_dump(mode="json"),
+    }
+
+
+def plan_facts(plan: Plan) -> dict[str, Any]:
+    """Plain data of a plan, complete."""
+    facts = asdict(plan)
+    facts["path"] = str(plan.path)
+    return facts

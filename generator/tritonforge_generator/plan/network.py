@@ -1,0 +1,135 @@
+"""From ONNX to a network definition whose layers keep the graph's types."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from tritonforge_generator.errors import PlanBuildError
+from tritonforge_generator.plan import tensorrt_api
+from tritonforge_generator.plan.diagnosis import diagnosis_of
+from tritonforge_generator.spec import PrecisionType
+
+NEWEST_OPSET: Final = {8: 17, 9: 18, 10: 20, 11: 25}
+"""Newest ONNX opset by TensorRT major version (onnx-tensorrt's operators.md; NVIDIA's opset guide for 11). Opsets above
+it are refused here, because 8.6 takes them and computes some operators wrongly without a word."""
+
+# Layers that compute nothing in a precision, or that fail the build when an output type is set (castLayer.cpp).
+_TYPELESS: Final = ("CONSTANT", "SHAPE", "CAST", "QUANTIZE", "DEQUANTIZE", "ASSERTION")
+
+
+def check_opset(path: Path, opset: int) -> None:
+    """Refuse a graph that is newer than the installed TensorRT.
+
+    Raises:
+        PlanBuildError: It is.
+    """
+    newest = NEWEST_OPSET.get(tensorrt_api.major_version(), max(NEWEST_OPSET.values()))
+    if opset > newest:
+        raise PlanBuildError(
+            f"{path.name} uses an opset that TensorRT {tensorrt_api.version()} does not know",
+            expected=f"opset {newest} at most",
+            got=str(opset),
+            action=f"Export the model with opset_version={newest}.",
+        )
+
+
+def parsed_network(builder: Any, log: Any, path: Path, nodes: Sequence[tuple[str, str]], errors: Sequence[str]) -> Any:
+    """Parse an ONNX file.
+
+    Args:
+        builder: TensorRT's builder.
+        log: Its logger.
+        path: The ONNX file; external data is found beside it.
+        nodes: Name and operator of each node of the graph, for messages of versions that give an index only.
+        errors: Error messages that the logger took; they are read after a failure.
+
+    Returns:
+        The network, and the parser, which must outlive the build.
+
+    Raises:
+        PlanBuildError: An operator is missing or a node is not understood.
+    """
+    trt = tensorrt_api.tensorrt()
+    network = builder.create_network(tensorrt_api.network_flags())
+    parser = trt.OnnxParser(network, log)
+    if parser.parse_from_file(str(path)):
+        return network, parser
+    found = [parser.get_error(index) for index in range(parser.num_errors)]
+    first = found[0] if found else None
+    text = first.desc() if first is not None else (errors[-1] if errors else "no reason given")
+    known = diagnosis_of([text])
+    name, operator = _node_of(first, nodes)
+    missing = "Plugin not found" in text or "No importer registered" in text
+    raise PlanBuildError(
+        f"TensorRT {tensorrt_api.version()} has no operator {operator} (node '{name}')"
+        if missing
+        else f"TensorRT {tensorrt_api.version()} does not take node '{name}' ({operator})",
+        got=known.meaning if known is not None else text,
+        action=known.action
+        if known is not None
+        else "Replace the operator in the model, load a plugin with tensorrt.plugins, or use platform: onnxruntime.",
+    )
+
+
+def _node_of(error: Any, nodes: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    if error is None:
+        return "", "unknown"
+    if hasattr(error, "node_name"):
+        return error.node_name(), error.node_operator()
+    index = error.node()
+    return nodes[index] if 0 <= index < len(nodes) else ("", "unknown")
+
+
+def set_types(network: Any, config: Any, precision: PrecisionType) -> int:
+    """Make TensorRT compute in the graph's types.
+
+    Strongly typed networks do so by themselves. Weakly typed ones (8.6) may choose among all types that are switched
+    on, so every layer that the graph leaves in FP32 is pinned there. With INT8 the rest may run in FP16.
+
+    Args:
+        network: The parsed network.
+        config: The builder's configuration.
+        precision: What the graph was typed for.
+
+    Returns:
+        Number of layers pinned to FP32.
+
+    Raises:
+        PlanError: The installed TensorRT lacks the precision.
+    """
+    trt = tensorrt_api.tensorrt()
+    if precision == "FP32":
+        config.clear_flag(trt.BuilderFlag.TF32)
+    else:
+        config.set_flag(trt.BuilderFlag.TF32)
+    if precision == "FP8" and not hasattr(trt.DataType, "BF16"):  # 8.6 knows the name FP8 and cannot build it
+        raise tensorrt_api.lacking("precision FP8", "TensorRT 10 or later")
+    if precision == "BF16" and not hasattr(trt.DataType, "BF16"):
+        raise tensorrt_api.lacking("precision BF16", "TensorRT 10 or later")
+    if tensorrt_api.is_strongly_typed() or precision in {"FP32", "TF32"}:
+        return 0
+    config.set_flag(trt.BuilderFlag.FP16)
+    if precision == "INT8":
+        config.set_flag(trt.BuilderFlag.INT8)
+        return 0
+    config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
+    return sum(_pin(network.get_layer(index)) for index in range(network.num_layers))
+
+
+def _pin(layer: Any) -> bool:
+    """Keep a layer in FP32 when all floating-point tensors around it are."""
+    trt = tensorrt_api.tensorrt()
+    if layer.type.name in _TYPELESS:
+        return False
+    inputs = [layer.get_input(index) for index in range(layer.num_inputs)]
+    outputs = [layer.get_output(index) for index in range(layer.num_outputs)]
+    types = {tensor.dtype for tensor in (*inputs, *outputs) if tensor is not None} & {trt.float32, trt.float16}
+    if types != {trt.float32} or any(tensor.is_shape_tensor for tensor in outputs):
+        return False
+    layer.precision = trt.float32
+    for index, tensor in enumerate(outputs):
+        if tensor.dtype == trt.float32:
+            layer.set_output_type(index, trt.float32)
+    return True
