@@ -129,7 +129,9 @@ def _examined(request: BuildRequest, gpu: Gpu, skeleton: Any, build_s: float, us
             profiles=engine.profiles,
             device_memory_bytes=tuple(engine.device_memory_bytes(index) for index in range(len(engine.profiles))),
             layers=layers,
-            proof=precision_proof(layers, request.precision, size_bytes=size_bytes, parameter_count=parameter_count),
+            proof=precision_proof(
+                layers, request.precision, size_bytes=size_bytes, parameter_count=_parameter_count(skeleton)
+            ),
             build_s=round(build_s, 3),
             timing_cache=use,
         )
