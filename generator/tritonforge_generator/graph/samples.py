@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -153,16 +153,33 @@ def _samples_from_npz(inputs: Sequence[GraphTensor], path: Path, *, batched: boo
         ) from error
     except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise SpecError(f"the samples in {path} cannot be read", expected="an .npz file", got=str(error)) from error
+    samples = checked_samples(inputs, arrays, path, batched=batched)
+    return replace(samples, origin=f"{samples.count} from {path.name} (sha256 {digest[:12]})")
+
+
+def checked_samples(
+    inputs: Sequence[GraphTensor], arrays: Mapping[str, npt.NDArray[Any]], path: Path, *, batched: bool
+) -> Samples:
+    """Samples from arrays that somebody gave.
+
+    Args:
+        inputs: The graph's inputs.
+        arrays: One for each input, samples on the first axis.
+        path: Where they came from.
+        batched: Whether the first axis of each input is the batch and so not part of a sample.
+
+    Raises:
+        SpecError: They do not fit the inputs, or differ in number.
+    """
     counts = {name: (array.shape[0] if array.ndim > 0 else 0) for name, array in arrays.items()}
-    for tensor in inputs:
-        arrays[tensor.name] = _checked(tensor, arrays[tensor.name], path, batched=batched)
+    checked = {tensor.name: _checked(tensor, arrays[tensor.name], path, batched=batched) for tensor in inputs}
     if len(set(counts.values())) > 1 or min(counts.values(), default=0) == 0:
         raise SpecError(
             f"the samples in {path} differ in number",
             expected="the same leading axis, of at least 1, for every input",
             got=str(counts),
         )
-    return Samples(arrays=arrays, origin=f"{min(counts.values())} from {path.name} (sha256 {digest[:12]})")
+    return Samples(arrays=checked, origin=f"{min(counts.values())} from {path.name}")
 
 
 def _checked(tensor: GraphTensor, array: npt.NDArray[Any], path: Path, *, batched: bool) -> npt.NDArray[Any]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from tritonforge_generator.errors import PlanBuildError, PlanError
-from tritonforge_generator.graph.session import OnnxSession
 from tritonforge_generator.hashing import sha256_of_file
 from tritonforge_generator.plan import tensorrt_api, timing_cache
 from tritonforge_generator.plan.cuda import Gpu, Stream, call, gpu_from_device_id
@@ -78,7 +77,7 @@ def build_plan(request: BuildRequest, on_progress: OnProgress) -> Plan:
         ctypes.CDLL(str(library))
     skeleton = onnx_skeleton_from_path(request.network, keep_bytes=_SHAPE_BYTES)
     check_opset(request.network, max(o.version for o in skeleton.opset_import if o.domain in {"", "ai.onnx"}))
-    _refuse_types(request.network)
+    _refuse_types(skeleton)
     log = _Log(on_progress)
     handle = tensorrt_api.logger(log.take)
     trt.init_libnvinfer_plugins(handle, "")
@@ -148,15 +147,18 @@ def _inspected(engine: Engine, stream: Stream) -> str:
     return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
 
-def _refuse_types(network: Path) -> None:
+def _refuse_types(skeleton: Any) -> None:
     """TensorRT computes DOUBLE in FLOAT without a word, so it is refused here."""
-    session = OnnxSession(network)
-    for tensor in (*session.inputs, *session.outputs):
-        if tensor.datatype in {"FP64", "BYTES", "INT16", "UINT16", "UINT32", "UINT64"}:
+    from onnx import TensorProto
+
+    taken = {"FLOAT", "FLOAT16", "BFLOAT16", "INT8", "UINT8", "INT32", "INT64", "BOOL"}
+    for value in (*skeleton.graph.input, *skeleton.graph.output):
+        kind = TensorProto.DataType.Name(value.type.tensor_type.elem_type)
+        if kind not in taken:
             raise PlanError(
-                f"tensor '{tensor.name}' has a type that TensorRT does not have",
-                expected="FP32, FP16, INT8, UINT8, INT32, INT64 or BOOL",
-                got=tensor.datatype,
+                f"tensor '{value.name}' has a type that TensorRT does not have",
+                expected=", ".join(sorted(taken)),
+                got=kind,
                 action="Cast it in the model, or use platform: onnxruntime.",
             )
 

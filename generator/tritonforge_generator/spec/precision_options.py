@@ -27,7 +27,9 @@ class CalibrationOptions(DeclaredModel):
         description="An .npz file, a folder with one .npy per input, or python:package.module:function, which yields "
         "mappings of input name to array; by default drawn samples.",
     )
-    method: CalibrationMethod = Field(default="Entropy", description="How a range is chosen for INT8 and FP8.")
+    method: CalibrationMethod = Field(
+        default="MinMax", description="How a range is chosen for INT8; FP8 fits a distribution."
+    )
     percentile: Annotated[float, Field(gt=50, le=100)] = Field(
         default=99.99, description="Share of values inside the range, for the method Percentile."
     )
