@@ -17,10 +17,12 @@
     ├── ConfigError          the spec asks for what the graph or the server does not allow
     ├── VerificationError    a gate failed; nothing was published
     ├── RepositoryError      the repository cannot be read or written
-    └── ServerError          the embedded server does not start or answer
-        ├── ServerNotInstalledError
-        ├── PortInUseError
-        └── ServerExitedError
+    ├── ServerError          the embedded server does not start or answer
+    │   ├── ServerNotInstalledError
+    │   ├── PortInUseError
+    │   └── ServerExitedError
+    └── BenchError           a runtime cannot be measured
+        └── RuntimeMissingError
 
 Each says what was expected, what came, and what to do.
 """
@@ -117,3 +119,13 @@ class PortInUseError(ServerError):
 
 class ServerExitedError(ServerError):
     """The server ended by itself; the message quotes its own error lines."""
+
+
+class BenchError(TritonforgeError):
+    """A runtime cannot be measured."""
+
+    exit_code = 1
+
+
+class RuntimeMissingError(BenchError):
+    """A runtime, or the device that it needs, is not there."""

@@ -5,19 +5,29 @@ from __future__ import annotations
 import platform
 from datetime import datetime, timezone
 from importlib import metadata
-from typing import Final
+from typing import Any, Final
 
 from tritonforge_generator.graph import Graph
 from tritonforge_generator.hashing import sha256_of_file
+from tritonforge_generator.plan import Plan
+from tritonforge_generator.precision import TypedGraph
 from tritonforge_generator.repository import Manifest, StagedModel
 from tritonforge_generator.spec import ModelOptions
 from tritonforge_generator.verify import Verification
 
-PACKAGES: Final = ("tritonforge", "numpy", "onnx", "onnxruntime", "nvidia-pytriton")
+PACKAGES: Final = ("tritonforge", "numpy", "onnx", "onnxruntime", "nvidia-pytriton", "tensorrt", "cuda-python")
 """Packages whose versions shape the result."""
 
 
-def manifest_of(staged: StagedModel, options: ModelOptions, graph: Graph, verification: Verification) -> Manifest:
+def manifest_of(
+    staged: StagedModel,
+    options: ModelOptions,
+    graph: Graph,
+    verification: Verification,
+    *,
+    typed: TypedGraph | None = None,
+    plan: Plan | None = None,
+) -> Manifest:
     """Describe a staged model.
 
     Args:
@@ -25,8 +35,13 @@ def manifest_of(staged: StagedModel, options: ModelOptions, graph: Graph, verifi
         options: What the user declared.
         graph: What the graph takes and gives.
         verification: The gates.
+        typed: Its number types, where some were asked for.
+        plan: Its plan, where there is one.
     """
-    declared = options.model_dump(mode="json", exclude={"source": True, "verify": {"samples"}}, exclude_none=True)
+    private: dict[str, Any] = {"source": True, "verify": {"samples"}, "tensorrt": {"timing_cache", "plugins"}}
+    if options.platform != "tensorrt":
+        private["tensorrt"] = True
+    declared = options.model_dump(mode="json", exclude=private, exclude_none=True)
     return Manifest(
         model=options.name,
         version=staged.version,
@@ -41,6 +56,9 @@ def manifest_of(staged: StagedModel, options: ModelOptions, graph: Graph, verifi
             "machine": f"{platform.system()} {platform.machine()}",
             "packages": package_versions(),
             "verification": verification.to_json(),
+            **({"source_sha256": graph.source.file.sha256} if typed is not None or plan is not None else {}),
+            **({"typed_graph": typed.to_json()} if typed is not None else {}),
+            **({"plan": plan.to_json()} if plan is not None else {}),
         },
     )
 

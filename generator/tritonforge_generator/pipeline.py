@@ -1,35 +1,47 @@
-"""The way through the generator: source ──▶ graph ──▶ config ──▶ verify ──▶ repository."""
+"""The way through the generator: source ──▶ graph ──▶ precision ──▶ plan ──▶ config ──▶ verify ──▶ repository."""
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
 from tritonforge_generator.config import ModelConfig, model_config_from_graph
-from tritonforge_generator.config.from_graph import MODEL_FILENAME
+from tritonforge_generator.config.from_graph import DEFAULT_MAX_BATCH_SIZE, MODEL_FILENAME, PLAN_FILENAME
 from tritonforge_generator.deploy import EmbeddedTriton
+from tritonforge_generator.errors import TensorRTMissingError
 from tritonforge_generator.graph import Graph, graph_from_source
+from tritonforge_generator.graph.preprocess import preprocessed_model
 from tritonforge_generator.made import manifest_of
+from tritonforge_generator.plan import Plan, Profile, plan_from_onnx, profiles_from_options
+from tritonforge_generator.plan.availability import require_tensorrt
+from tritonforge_generator.plan.network import newest_opset
+from tritonforge_generator.precision import TypedGraph
 from tritonforge_generator.repository import Manifest, ModelVersion, StagedModel, stage_model
-from tritonforge_generator.source import source_from_path
-from tritonforge_generator.spec import ForgeSpec, ModelOptions
+from tritonforge_generator.source import DEFAULT_OPSET, source_from_path, source_from_reference
+from tritonforge_generator.spec import DynamicBatching, ForgeSpec, ModelOptions
 from tritonforge_generator.verify import (
     Check,
     Reference,
     Verification,
+    lint_check,
     offline_checks,
+    plan_checks,
+    plan_datatypes,
+    preprocessing_check,
+    proven_typed_graph,
     reference_from_path,
     served_check,
 )
 from tritonforge_generator.verify.reference import sample_options
 
-Stage = Literal["source", "graph", "config", "verify", "serve", "publish"]
-OnStage = Callable[[str, Stage], None]
-"""Called with the model's name when a stage begins."""
+Stage = Literal["source", "graph", "precision", "plan", "config", "verify", "serve", "publish"]
+OnStage = Callable[[str, str], None]
+"""Called with the model's name when a stage begins, and while a plan is built."""
 
 SERVED_AT_ONCE: Final = 8
 """Models that one verifying server loads: each of its instances is a process with the model's weights."""
@@ -40,27 +52,43 @@ class Draft:
     """A model on its way; it grows stage by stage until it is published.
 
     Attributes:
-        options: What the user declared.
+        options: What the user declared, with the platform that was chosen.
         graph: The graph stage's artifact.
-        config: The config stage's artifact.
+        work: Where files lie until they are staged.
         reference: The source's answers.
+        typed: The precision stage's artifact, where types were asked for.
+        plan: The plan stage's artifact, where there is one.
+        config: The config stage's artifact.
         staged: The staged folder.
+        notes: What a person should know.
         checks: Gates passed or failed so far.
         stage_s: Seconds spent in each stage.
     """
 
     options: ModelOptions
     graph: Graph
-    config: ModelConfig
+    work: Path
     reference: Reference
-    staged: StagedModel
+    typed: TypedGraph | None = None
+    plan: Plan | None = None
+    config: ModelConfig = field(init=False)
+    staged: StagedModel = field(init=False)
+    notes: list[str] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     stage_s: dict[Stage, float] = field(default_factory=dict)
 
     @property
     def max_batch_size(self) -> int:
-        """As configured."""
-        return int(self.config.message.max_batch_size)
+        """As it will be configured."""
+        if not self.graph.batch.found:
+            return 0
+        declared = self.options.max_batch_size
+        return DEFAULT_MAX_BATCH_SIZE if declared is None else declared
+
+    @property
+    def network(self) -> Path:
+        """The ONNX file in the types that are to be computed in."""
+        return self.typed.path if self.typed is not None else self.graph.source.path
 
     @property
     def verification(self) -> Verification:
@@ -77,6 +105,8 @@ class Generated:
         graph: What the graph takes and gives.
         config: Its configuration with reasons.
         verification: The gates it passed.
+        typed: Its number types, where some were asked for.
+        plan: Its plan, where there is one.
         stage_s: Seconds spent in each stage.
     """
 
@@ -84,6 +114,8 @@ class Generated:
     graph: Graph
     config: ModelConfig
     verification: Verification
+    typed: TypedGraph | None
+    plan: Plan | None
     stage_s: dict[Stage, float]
 
 
@@ -96,7 +128,7 @@ def generate(
         spec: What to generate, with resolved paths.
         serve_check: Load the staged models in a real Triton and compare its answers.
         overwrite: Replace a ``config.pbtxt`` that was edited by hand.
-        on_stage: Told when a stage begins.
+        on_stage: Told when a stage begins, and how far a plan is.
 
     Returns:
         The published models, in the order of the spec.
@@ -104,47 +136,165 @@ def generate(
     Raises:
         TritonforgeError: The first refusal. No model of the spec was published then.
     """
-    with ExitStack() as staging:
-        drafts = [_verified_draft(spec.repository, options, staging, overwrite, on_stage) for options in spec.models]
+    with ExitStack() as opened:
+        chosen = [_with_platform(options) for options in spec.models]  # refuses before any work is done
+        drafts = []
+        for options, note in chosen:
+            work = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="tritonforge-model-")))
+            draft = _draft(options, work, note, on_stage)
+            draft.staged = opened.enter_context(
+                stage_model(spec.repository, options.name, version=options.version, overwrite=overwrite)
+            )
+            _verify(draft, spec.server, on_stage)
+            drafts.append(draft)
         for first in range(0, len(drafts), SERVED_AT_ONCE) if serve_check else ():
             _check_served(drafts[first : first + SERVED_AT_ONCE], on_stage)
         for draft in drafts:
             draft.verification.raise_if_failed()
-        manifests = [manifest_of(draft.staged, draft.options, draft.graph, draft.verification) for draft in drafts]
+        manifests = [_manifest(draft) for draft in drafts]
         for draft, manifest in zip(drafts, manifests, strict=True):
             draft.staged.same_version(manifest)  # refuses before the first model is published
         return [_published(draft, manifest, on_stage) for draft, manifest in zip(drafts, manifests, strict=True)]
 
 
-def _verified_draft(
-    repository: Path, options: ModelOptions, staging: ExitStack, overwrite: bool, on_stage: OnStage
-) -> Draft:
+def _with_platform(options: ModelOptions) -> tuple[ModelOptions, str]:
+    """Settle ``platform: auto``, with a note of what was chosen and why."""
+    if options.platform == "onnxruntime":
+        return options, ""
+    try:
+        gpu = require_tensorrt(options.tensorrt.device_id)
+    except TensorRTMissingError as error:
+        if options.platform == "tensorrt":
+            raise
+        note = f"served by ONNX Runtime, because no plan can be built here: {error.what}"
+        return options.model_copy(update={"platform": "onnxruntime"}), note
+    note = f"served as a TensorRT plan for {gpu.name}" if options.platform == "auto" else ""
+    return options.model_copy(update={"platform": "tensorrt"}), note
+
+
+def _draft(options: ModelOptions, work: Path, note: str, on_stage: OnStage) -> Draft:
     stage_s: dict[Stage, float] = {}
-    with _timed(options.name, "source", stage_s, on_stage):
-        source = source_from_path(options.source)
-    with _timed(options.name, "graph", stage_s, on_stage):
+    name = options.name
+    with _timed(name, "source", stage_s, on_stage):
+        source = source_from_reference(options.source, work, opset=_opset(options))
+    network = source.path
+    with _timed(name, "graph", stage_s, on_stage):
+        if options.preprocess is not None:
+            fused = work / "preprocess"
+            fused.mkdir()
+            source = source_from_path(preprocessed_model(network, options.preprocess, fused))
         graph = graph_from_source(source, sample_options(options.verify))
-    with _timed(options.name, "config", stage_s, on_stage):
         batched = graph.batch.found and options.max_batch_size != 0
         reference = reference_from_path(source.path, options.verify, batched=batched)
-        config = model_config_from_graph(graph, options, sample_shapes=reference.sample_shapes)
-    staged = staging.enter_context(stage_model(repository, options.name, version=options.version, overwrite=overwrite))
-    draft = Draft(options, graph, config, reference, staged, stage_s=stage_s)
-    with _timed(options.name, "verify", stage_s, on_stage):
-        _fill(draft)
-        draft.checks += offline_checks(
-            reference, staged.version_path / MODEL_FILENAME, staged.folder.path, max_batch_size=draft.max_batch_size
+    draft = Draft(options=options, graph=graph, work=work, reference=reference, notes=[note], stage_s=stage_s)
+    if options.preprocess is not None:
+        draft.checks.append(preprocessing_check(network, options.preprocess, reference))
+        draft.verification.raise_if_failed()
+    if options.precision_options is not None:
+        with _timed(name, "precision", stage_s, on_stage):
+            _add_precision(draft)
+        draft.verification.raise_if_failed()
+    if options.platform == "tensorrt":
+        with _timed(name, "plan", stage_s, on_stage):
+            _add_plan(draft, on_stage)
+    with _timed(name, "config", stage_s, on_stage):
+        draft.config = model_config_from_graph(
+            draft.graph, options, sample_shapes=reference.sample_shapes, notes=draft.notes
         )
-    draft.verification.raise_if_failed()
     return draft
 
 
-def _fill(draft: Draft) -> None:
-    source = draft.graph.source
-    draft.staged.add_file(source.path, MODEL_FILENAME, sha256=source.file.sha256)
-    for external in source.external_data:
+def _opset(options: ModelOptions) -> int:
+    """The newest opset that the target takes, for sources that are exported."""
+    return newest_opset() if options.platform == "tensorrt" else DEFAULT_OPSET
+
+
+def _add_precision(draft: Draft) -> None:
+    precision = draft.options.precision_options
+    if precision is None:
+        return
+    path = draft.graph.source.path
+    draft.typed, check = proven_typed_graph(path, draft.graph, precision, draft.reference, draft.work)
+    draft.checks.append(check)
+    draft.reference = draft.reference.for_precision(precision)
+    draft.notes += [f"{node.name} stays in FP32: {node.reason}" for node in draft.typed.kept_fp32]
+
+
+def _add_plan(draft: Draft, on_stage: OnStage) -> None:
+    name = draft.options.name
+    last = ""
+
+    def on_progress(share: float | None, text: str) -> None:
+        nonlocal last
+        said = f"plan {share:.0%}" if share is not None else f"plan: {text}"
+        if said != last:
+            last = said
+            on_stage(name, said)
+
+    precision = draft.options.precision_options
+    draft.plan = plan_from_onnx(
+        draft.network,
+        draft.work / PLAN_FILENAME,
+        draft.options.tensorrt,
+        precision=precision.type if precision is not None else "TF32",
+        profiles=_profiles(draft),
+        on_progress=on_progress,
+    )
+    datatypes = plan_datatypes(draft.plan)
+    draft.reference = draft.reference.in_types(datatypes)
+    draft.graph = replace(
+        draft.graph,
+        inputs=tuple(replace(one, datatype=datatypes.get(one.name, one.datatype)) for one in draft.graph.inputs),
+        outputs=tuple(replace(one, datatype=datatypes.get(one.name, one.datatype)) for one in draft.graph.outputs),
+    )
+
+
+def _profiles(draft: Draft) -> tuple[Profile, ...]:
+    options = draft.options
+    batching = options.dynamic_batching
+    preferred = batching.preferred_batch_size if isinstance(batching, DynamicBatching) else ()
+    given = options.verify.samples is not None
+    return profiles_from_options(
+        draft.graph.inputs,
+        options.tensorrt,
+        max_batch_size=draft.max_batch_size,
+        opt_batch_size=max(preferred, default=draft.max_batch_size),
+        sample_shapes=draft.reference.sample_shapes if given else options.verify.shapes,
+    )
+
+
+def _verify(draft: Draft, server: str | None, on_stage: OnStage) -> None:
+    """Fill the staged folder and run every gate that needs no server."""
+    staged = draft.staged
+    with _timed(draft.options.name, "verify", draft.stage_s, on_stage):
+        if draft.plan is not None:
+            staged.add_file(draft.plan.path, PLAN_FILENAME, sha256=draft.plan.sha256)
+            staged.write_config(draft.config.text)
+            draft.checks += plan_checks(
+                draft.plan, draft.reference, draft.options, max_batch_size=draft.max_batch_size, server=server
+            )
+            draft.checks.append(lint_check(staged.folder.path))
+        else:
+            _add_onnx(draft)
+            staged.write_config(draft.config.text)
+            draft.checks += offline_checks(
+                draft.reference,
+                staged.version_path / MODEL_FILENAME,
+                staged.folder.path,
+                max_batch_size=draft.max_batch_size,
+            )
+    draft.verification.raise_if_failed()
+
+
+def _add_onnx(draft: Draft) -> None:
+    typed = source_from_path(draft.network) if draft.typed is not None else draft.graph.source
+    draft.staged.add_file(typed.path, MODEL_FILENAME, sha256=typed.file.sha256)
+    for external in typed.external_data:
         draft.staged.add_file(external.path, external.location, sha256=external.sha256)
-    draft.staged.write_config(draft.config.text)
+
+
+def _manifest(draft: Draft) -> Manifest:
+    return manifest_of(draft.staged, draft.options, draft.graph, draft.verification, typed=draft.typed, plan=draft.plan)
 
 
 def _check_served(drafts: Sequence[Draft], on_stage: OnStage) -> None:
@@ -176,6 +326,8 @@ def _published(draft: Draft, manifest: Manifest, on_stage: OnStage) -> Generated
         graph=draft.graph,
         config=draft.config,
         verification=draft.verification,
+        typed=draft.typed,
+        plan=draft.plan,
         stage_s=dict(draft.stage_s),
     )
 

@@ -76,22 +76,27 @@ def residual_network(path: Path, *, blocks: int = 2, seed: int = 0) -> Path:
     return _saved(path, nodes, ins, outs, weights)
 
 
-def transformer(path: Path, *, layers: int = 4, hot_layer: int | None = None, gain: float = 1.0, seed: int = 0) -> Path:
+def transformer(
+    path: Path, *, layers: int = 4, hot_layer: int | None = None, gain: float = 1.0, hot_from: int = 0, seed: int = 0
+) -> Path:
     """A decoder-like stack of attention and feed-forward blocks over embedded tokens (batch, 8) of INT64.
 
     Args:
         path: Where to write it.
         layers: Number of blocks.
         hot_layer: The block whose feed-forward activations are scaled up by ``gain`` and down again behind, which
-            changes nothing in FP32 and leaves the range of FP16.
+            changes nothing in FP32 and may leave the range of FP16.
         gain: How much.
+        hot_from: Only tokens from this one on are scaled.
         seed: Seed of the weights.
     """
     random = np.random.default_rng(seed)
     weights = [_weight(random, "embedding", (64, WIDTH), scale=8.0)]
     nodes = [helper.make_node("Gather", ["embedding", "tokens"], ["h0"], name="embed/Gather")]
     for layer in range(layers):
-        nodes += _block(random, weights, layer, gain if layer == hot_layer else 1.0)
+        heat = np.ones((64, 1), np.float32)
+        heat[hot_from:] = gain if layer == hot_layer else 1.0
+        nodes += _block(random, weights, layer, heat)
     weights.append(_weight(random, "head.weight", (WIDTH, 16)))
     nodes.append(helper.make_node("MatMul", [f"h{layers}", "head.weight"], ["scores"], name="head/MatMul"))
     ins = [helper.make_tensor_value_info("tokens", TensorProto.INT64, ["batch", TOKENS])]
@@ -100,7 +105,7 @@ def transformer(path: Path, *, layers: int = 4, hot_layer: int | None = None, ga
 
 
 def _block(
-    random: np.random.Generator, weights: list[onnx.TensorProto], layer: int, gain: float
+    random: np.random.Generator, weights: list[onnx.TensorProto], layer: int, heat: np.ndarray[Any, Any]
 ) -> list[onnx.NodeProto]:
     def name(part: str) -> str:
         return f"l{layer}.{part}"
@@ -110,8 +115,8 @@ def _block(
         _weight(random, name("up.weight"), (WIDTH, 2 * WIDTH)),
         _weight(random, name("down.weight"), (2 * WIDTH, WIDTH)),
     ]
-    for part, value in (("up", gain), ("down", 1 / gain), ("root", 1 / np.sqrt(WIDTH))):
-        weights.append(numpy_helper.from_array(np.array(value, np.float32), name(f"{part}.scale")))
+    weights.append(numpy_helper.from_array(np.array(1 / np.sqrt(WIDTH), np.float32), name("root.scale")))
+    weights.append(numpy_helper.from_array(heat, name("heat.table")))
     weights += [numpy_helper.from_array(np.ones(WIDTH, np.float32), name(f"norm{index}")) for index in (1, 2)]
 
     def node(operator: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
@@ -132,8 +137,9 @@ def _block(
         node("LayerNormalization", [name("attended"), name("norm2")], name("n2")),
         node("MatMul", [name("n2"), name("up.weight")], name("up")),
         node("Relu", [name("up")], name("relu")),
-        node("Mul", [name("relu"), name("up.scale")], name("hot")),
-        node("Mul", [name("hot"), name("down.scale")], name("cool")),
+        node("Gather", [name("heat.table"), "tokens"], name("heat")),
+        node("Mul", [name("relu"), name("heat")], name("hot")),
+        node("Div", [name("hot"), name("heat")], name("cool")),
         node("MatMul", [name("cool"), name("down.weight")], name("down")),
         node("Add", [name("attended"), name("down")], f"h{layer + 1}"),
     ]

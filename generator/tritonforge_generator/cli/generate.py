@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 MODEL_FLAGS: Final = {
     "name": "Model name: the folder in the repository and the name clients call.",
-    "platform": "What serves the model.",
+    "platform": "What serves the model; auto builds a TensorRT plan where that is possible.",
+    "precision": "FP16 and so on, or its fields; by default the graph's own types.",
+    "preprocess": "Image preprocessing to write into the graph.",
+    "tensorrt": "How the plan is built.",
     "version": "Version number; by default one more than the highest.",
     "max_batch_size": "Largest batch; by default 32 where the graph can be batched, else 0.",
     "dynamic_batching": "true for the defaults, false for none, or its fields.",

@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "verify": "Prove the models of a repository again, served by a real Triton.",
     "lint": "Check model repositories against the server's own rules.",
     "inspect": "Show what an ONNX file, a TensorRT plan or a repository holds.",
+    "bench": "Compare PyTorch, ONNX Runtime and TensorRT on a model, in speed and accuracy.",
     "serve": "Serve model repositories with a real Triton on this machine.",
     "client": "Write typed client modules for the models of a repository.",
     "load": "Run a load-testing campaign.",

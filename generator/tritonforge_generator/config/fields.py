@@ -25,13 +25,13 @@ class Field:
 
     Attributes:
         name: The proto field name.
-        value: A scalar, an enum, a list of integers, or the fields of a sub-message. A repeated message or a map entry
-            is given as several fields of the same name.
+        value: A scalar, an enum, a list of integers or texts, or the fields of a sub-message. A repeated message or a
+            map entry is given as several fields of the same name.
         reason: Why the value is what it is; sub-messages may leave it to their fields.
     """
 
     name: str
-    value: Scalar | Enum | list[int] | tuple[Field, ...]
+    value: Scalar | Enum | list[int] | list[str] | tuple[Field, ...]
     reason: str = ""
 
     @property
@@ -54,11 +54,16 @@ class Field:
         if isinstance(self.value, int):
             return str(self.value)
         if isinstance(self.value, str):
-            from google.protobuf import text_encoding
+            return _quoted(self.value)
+        items = [_quoted(item) if isinstance(item, str) else str(item) for item in self.value]
+        return f"[ {', '.join(items)} ]" if items else "[ ]"
 
-            escaped = text_encoding.CEscape(self.value, as_utf8=True)  # type: ignore[arg-type]  # its stub knows bytes only
-            return f'"{escaped}"'
-        return f"[ {', '.join(str(item) for item in self.value)} ]" if self.value else "[ ]"
+
+def _quoted(text: str) -> str:
+    from google.protobuf import text_encoding
+
+    escaped = text_encoding.CEscape(text, as_utf8=True)  # type: ignore[arg-type]  # its stub knows bytes only
+    return f'"{escaped}"'
 
 
 def message(name: str, *fields: Field | None, reason: str = "") -> Field:

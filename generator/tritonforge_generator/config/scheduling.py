@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tritonforge_generator.config.fields import Enum, Field, message
 from tritonforge_generator.errors import ConfigError
-from tritonforge_generator.spec import DynamicBatching, ModelOptions, QueuePolicy
+from tritonforge_generator.spec import CudaOptimization, DynamicBatching, ModelOptions, QueuePolicy
 
 
 def instance_group_fields(options: ModelOptions) -> Iterator[Field]:
@@ -23,6 +23,9 @@ def instance_group_fields(options: ModelOptions) -> Iterator[Field]:
             Field("count", group.count, f"{each}, for each device"),
             Field("kind", Enum(group.kind), where[group.kind]),
             Field("gpus", list(group.gpus), "only these GPUs") if group.gpus else None,
+            Field("profile", [str(index) for index in group.profile], "only these optimisation profiles")
+            if group.profile
+            else None,
         )
 
 
@@ -155,9 +158,22 @@ def optimization_field(options: ModelOptions) -> Field | None:
         if declared.graph is not None
         else None,
         Field("priority", Enum(declared.priority), "as declared") if declared.priority is not None else None,
+        _cuda_field(declared.cuda) if declared.cuda is not None else None,
         *(
             message(name, Field("enable", memory.enable, "as declared"))
             for name, memory in pinned.items()
             if memory is not None
         ),
+    )
+
+
+def _cuda_field(cuda: CudaOptimization) -> Field:
+    launched = "a batch size that comes again is launched as one CUDA graph" if cuda.graphs else "layer by layer"
+    return message(
+        "cuda",
+        Field("graphs", cuda.graphs, launched),
+        Field("busy_wait_events", value=True, reason="waits in a loop") if cuda.busy_wait_events else None,
+        Field("output_copy_stream", value=True, reason="outputs on their own stream")
+        if cuda.output_copy_stream
+        else None,
     )

@@ -40,6 +40,10 @@ _PORT_ATTEMPTS: Final = 5
 _LOG_LINES: Final = 2000
 _READY_CHECK_S: Final = 0.02
 _READER_END_S: Final = 5.0
+# glibc gives blocks above 128 KiB back to the kernel at once, so that every request of such a size would fault its
+# pages in again; with these limits (the highest that mallopt(3) takes) it keeps them.
+_KEPT_PAGES: Final = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
+_PLAN_SHM_BYTES: Final = 256 << 20
 _DEFAULT_CACHE_BYTES: Final = 64 * 1024 * 1024
 # The stub's command line goes through a shell unquoted, so other characters in a path would break it.
 _PLAIN_PATH: Final = re.compile(r"[\w./+,:@%=-]+", re.ASCII)
@@ -285,7 +289,12 @@ class EmbeddedTriton:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     # ONNX Runtime and others leave files in TMPDIR; there they are removed with the rest.
-                    env={**inherited(), **installation.environment(interpreter), "TMPDIR": str(self._scratch)},
+                    env={
+                        **_KEPT_PAGES,
+                        **inherited(),
+                        **installation.environment(interpreter),
+                        "TMPDIR": str(self._scratch),
+                    },
                     pass_fds=[pid_sink],
                     start_new_session=True,  # the terminal's Ctrl-C reaches this process only
                 )
@@ -306,6 +315,7 @@ class EmbeddedTriton:
             ("model-control-mode", self._model_control_mode),
             ("backend-directory", backends),
             ("backend-config", f"python,shm-region-prefix-name={self._shm_prefix}"),
+            *self._plan_options(),
             ("exit-timeout-secs", max(1, round(self._stop_timeout_s))),
             *(("load-model", name) for name in self._load_models),
         ]
@@ -315,6 +325,15 @@ class EmbeddedTriton:
             options.append(("cache-directory", installation.caches))
             options.append(("cache-config", f"local,size={self._cache_size_bytes}"))
         return [f"--{name}={value}" for name, value in options] + list(self._arguments)
+
+    def _plan_options(self) -> list[tuple[str, object]]:
+        """Room for the requests of plans, taken at once: the ``tensorrt`` backend pins it, and growing moves it."""
+        configs = [path for repository in self.repositories for path in repository.glob("*/config.pbtxt")]
+        if not any("tensorrt" in path.read_text("utf-8", "replace") for path in configs):
+            return []
+        room = os.statvfs("/dev/shm")  # noqa: S108 - where the python backend's regions lie
+        size_bytes = min(_PLAN_SHM_BYTES, room.f_bavail * room.f_frsize // 16)
+        return [("backend-config", f"python,shm-default-byte-size={size_bytes}")]
 
     def _plain_repositories(self) -> list[Path]:
         """The repositories by paths that survive the stub's shell: a link stands in where needed."""

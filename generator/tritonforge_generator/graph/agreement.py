@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,22 @@ def served_tolerance_of(reference: npt.NDArray[Any]) -> Tolerance:
         return tolerance_of(reference.dtype)
     finite = np.abs(reference[np.isfinite(reference)])
     return Tolerance(rtol=1e-2, atol=1e-4 + 1e-3 * float(np.max(finite, initial=0.0)))
+
+
+def reduced_tolerance(limit: float) -> Callable[[npt.NDArray[Any]], Tolerance]:
+    """The tolerance of single elements for a graph that computes in fewer bits.
+
+    Args:
+        limit: Allowed relative error of an answer as a vector; each element may be off by that share of the largest.
+    """
+
+    def tolerance(reference: npt.NDArray[Any]) -> Tolerance:
+        if reference.dtype.kind != "f":
+            return EXACT
+        finite = np.abs(reference[np.isfinite(reference)].astype(np.float64))
+        return Tolerance(rtol=limit, atol=limit * float(np.max(finite, initial=0.0)))
+
+    return tolerance
 
 
 def disagreement(reference: npt.NDArray[Any], answer: npt.NDArray[Any], tolerance: Tolerance | None = None) -> str:

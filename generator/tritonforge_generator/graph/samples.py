@@ -70,8 +70,8 @@ def samples_from_options(
 ) -> Samples:
     """Load or draw samples for a graph.
 
-    Floats are drawn from a normal distribution, integers from {0, 1} (valid as an index into any table of two rows),
-    booleans evenly, strings as decimal digits.
+    Floats are drawn from a normal distribution, bytes (pixels) evenly, other integers from {0, 1} (valid as an
+    index into any table of two rows), booleans evenly, strings as decimal digits.
 
     Args:
         inputs: The graph's inputs.
@@ -136,6 +136,8 @@ def _draw(random: np.random.Generator, datatype: str, shape: tuple[int, ...]) ->
     dtype = BY_DATATYPE[datatype].dtype
     if dtype.kind == "f":
         return random.standard_normal(shape).astype(dtype)
+    if datatype == "UINT8":  # pixels
+        return random.integers(0, 256, shape).astype(dtype)
     return random.integers(0, 2, shape).astype(dtype)
 
 

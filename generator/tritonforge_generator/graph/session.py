@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,14 @@ _ELEMENT_TYPES = {
 """ONNX Runtime's element type names to Triton's. BF16 has no kernel inputs on the CPU and no numpy array."""
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+class Session(Protocol):
+    """Anything that answers like a graph: ONNX Runtime, a plan, a server."""
+
+    def run(self, inputs: Arrays) -> Mapping[str, npt.NDArray[Any]]:
+        """Run it once on arrays in full shape."""
+        ...
 
 
 class OnnxSession:

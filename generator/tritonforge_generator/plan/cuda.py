@@ -190,10 +190,16 @@ class Stream(_Owned):
         kind = cudart().cudaMemcpyKind.cudaMemcpyDeviceToHost
         call("cudaMemcpyAsync", host_address, address, size_bytes, kind, self.handle)
 
-    def on_device(self, address: int, source_address: int, size_bytes: int) -> None:
-        """Queue a copy within the GPU."""
-        kind = cudart().cudaMemcpyKind.cudaMemcpyDeviceToDevice
-        call("cudaMemcpyAsync", address, source_address, size_bytes, kind, self.handle)
+    def copy(self, address: int, source_address: int, size_bytes: int) -> None:
+        """Queue a copy; the addresses say from where to where."""
+        call(
+            "cudaMemcpyAsync",
+            address,
+            source_address,
+            size_bytes,
+            cudart().cudaMemcpyKind.cudaMemcpyDefault,
+            self.handle,
+        )
 
     def synchronize(self) -> None:
         """Wait until all queued work is done."""

@@ -19,13 +19,18 @@ it are refused here, because 8.6 takes them and computes some operators wrongly 
 _TYPELESS: Final = ("CONSTANT", "SHAPE", "CAST", "QUANTIZE", "DEQUANTIZE", "ASSERTION")
 
 
+def newest_opset() -> int:
+    """The newest ONNX opset that the installed TensorRT takes."""
+    return NEWEST_OPSET.get(tensorrt_api.major_version(), max(NEWEST_OPSET.values()))
+
+
 def check_opset(path: Path, opset: int) -> None:
     """Refuse a graph that is newer than the installed TensorRT.
 
     Raises:
         PlanBuildError: It is.
     """
-    newest = NEWEST_OPSET.get(tensorrt_api.major_version(), max(NEWEST_OPSET.values()))
+    newest = newest_opset()
     if opset > newest:
         raise PlanBuildError(
             f"{path.name} uses an opset that TensorRT {tensorrt_api.version()} does not know",

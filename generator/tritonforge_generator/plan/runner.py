@@ -83,14 +83,13 @@ class Runner:
             PlanError: The inputs do not fit the plan, or the GPU failed.
         """
         self._check(inputs)
-        lane, shapes = self._prepare({name: array.shape for name, array in inputs.items()})
+        self._prepare({name: array.shape for name, array in inputs.items()})  # refuses before anything is copied
         for tensor in self.engine.inputs:
             array = inputs[tensor.name]
             staging = self._pinned[tensor.name].view(array.shape, array.dtype)
             np.copyto(staging, array)
             self.stream.to_device(self._device[tensor.name].address, self._pinned[tensor.name].address, array.nbytes)
-        self._enqueue(lane, shapes)
-        outputs = {tensor.name: self._queue_output(lane, tensor) for tensor in self.engine.outputs}
+        outputs = self.execute_to_host({name: array.shape for name, array in inputs.items()})
         self.stream.synchronize()
         return {name: view.copy() for name, view in outputs.items()}
 
@@ -149,21 +148,22 @@ class Runner:
         """Where a tensor lies on the GPU; inputs are read from there, outputs written to it."""
         return self._device[name].address
 
-    def execute(self, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Queue one run on what lies in the inputs' device memory.
+    def execute_to_host(self, shapes: Mapping[str, Shape]) -> dict[str, npt.NDArray[Any]]:
+        """Queue one run on what lies in the inputs' device memory, and the copies of its outputs to the host.
 
         Args:
             shapes: By input, its full shape.
 
         Returns:
-            By output, its full shape; its data is there when the stream has come so far.
+            By output, a view of page-locked memory: filled once the stream has come so far, overwritten by the next
+            run.
 
         Raises:
             PlanError: No profile holds the shapes, or TensorRT failed.
         """
         lane, wanted = self._prepare(shapes)
         self._enqueue(lane, wanted)
-        return {tensor.name: tuple(lane.context.get_tensor_shape(tensor.name)) for tensor in self.engine.outputs}
+        return {tensor.name: self._queue_output(lane, tensor) for tensor in self.engine.outputs}
 
     # ---- how it is done ----
 

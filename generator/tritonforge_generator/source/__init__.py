@@ -1,6 +1,20 @@
-"""First stage: a trained model as it lies on disk."""
+"""First stage: the trained model as it lies on disk, or as PyTorch exports it."""
 
 from tritonforge_generator.source.onnx_file import source_from_path
 from tritonforge_generator.source.source_model import SourceFile, SourceModel
+from tritonforge_generator.source.torch_module import (
+    DEFAULT_OPSET,
+    TorchModel,
+    source_from_reference,
+    source_from_torch,
+)
 
-__all__ = ["SourceFile", "SourceModel", "source_from_path"]
+__all__ = [
+    "DEFAULT_OPSET",
+    "SourceFile",
+    "SourceModel",
+    "TorchModel",
+    "source_from_path",
+    "source_from_reference",
+    "source_from_torch",
+]

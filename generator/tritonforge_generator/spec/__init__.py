@@ -2,6 +2,7 @@
 
 from tritonforge_generator.spec.forge_spec import ForgeSpec, forge_spec_from_file, forge_spec_from_flags
 from tritonforge_generator.spec.model_options import (
+    CudaOptimization,
     DynamicBatching,
     InstanceGroup,
     ModelOptions,
@@ -22,6 +23,7 @@ from tritonforge_generator.spec.tensorrt_options import ProfileShapes, TensorRTO
 
 __all__ = [
     "CalibrationOptions",
+    "CudaOptimization",
     "DynamicBatching",
     "ForgeSpec",
     "InstanceGroup",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tritonforge_client.extras import require_extra
 from tritonforge_generator.declared import DeclaredModel, PlacedError, declared_from_mapping, read_declared
 from tritonforge_generator.spec.model_options import ModelOptions
+from tritonforge_generator.spec.precision_options import PrecisionOptions
 
 if TYPE_CHECKING:
     import pydantic
@@ -24,6 +25,11 @@ class ForgeSpec(DeclaredModel):
     """A model repository as it should be."""
 
     repository: Path = Field(default=DEFAULT_REPOSITORY, description="The model repository, relative to this file.")
+    server: str | None = Field(
+        default=None,
+        pattern=r"^\d\d\.\d\d$",
+        description="The Triton release that will serve, such as '26.08'; plans are checked against its TensorRT.",
+    )
     models: tuple[ModelOptions, ...] = Field(min_length=1, description="The models to generate.")
 
     @pydantic.model_validator(mode="after")
@@ -39,18 +45,21 @@ class ForgeSpec(DeclaredModel):
 
     def resolved(self, folder: Path) -> ForgeSpec:
         """The same spec with its paths relative to a folder, usually that of the file it came from."""
-        models = tuple(
-            model.model_copy(
-                update={
-                    "source": folder / model.source,
-                    "verify": model.verify.model_copy(
-                        update={"samples": folder / model.verify.samples if model.verify.samples is not None else None}
-                    ),
-                }
-            )
-            for model in self.models
-        )
+        models = tuple(_resolved(model, folder) for model in self.models)
         return self.model_copy(update={"repository": folder / self.repository, "models": models})
+
+
+def _resolved(model: ModelOptions, folder: Path) -> ModelOptions:
+    samples = model.verify.samples
+    changed: dict[str, Any] = {
+        "verify": model.verify.model_copy(update={"samples": folder / samples if samples is not None else None}),
+        "tensorrt": model.tensorrt.resolved(folder),
+    }
+    if not str(model.source).startswith("torch:"):
+        changed["source"] = folder / model.source
+    if isinstance(model.precision, PrecisionOptions):
+        changed["precision"] = model.precision.resolved(folder)
+    return model.model_copy(update=changed)
 
 
 def forge_spec_from_file(path: Path) -> ForgeSpec:

@@ -65,6 +65,9 @@ class InstanceGroup(DeclaredModel):
     )
     count: Count = Field(default=1, description="Instances, for each GPU listed or found.")
     gpus: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(), description="GPU ids; none means all.")
+    profile: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(), description="Optimisation profiles of a TensorRT plan that its instances use; none means all."
+    )
 
     @pydantic.model_validator(mode="after")
     def _no_gpus_on_cpu(self) -> InstanceGroup:
@@ -128,10 +131,19 @@ class PinnedMemory(DeclaredModel):
     enable: bool = Field(description="Stage transfers through pinned memory.")
 
 
+class CudaOptimization(DeclaredModel):
+    """``ModelOptimizationPolicy.Cuda``: how the TensorRT backend launches work."""
+
+    graphs: bool = Field(default=True, description="Launch a batch size that comes again as one CUDA graph.")
+    busy_wait_events: bool = Field(default=False, description="Wait for the GPU in a loop, which costs a core.")
+    output_copy_stream: bool = Field(default=False, description="Copy outputs on a stream of their own.")
+
+
 class Optimization(DeclaredModel):
-    """``ModelOptimizationPolicy``, the part that concerns ONNX Runtime."""
+    """``ModelOptimizationPolicy``."""
 
     graph: GraphOptimization | None = Field(default=None, description="Graph optimisation level.")
+    cuda: CudaOptimization | None = Field(default=None, description="Settings of the TensorRT backend.")
     priority: Literal["PRIORITY_DEFAULT", "PRIORITY_MAX", "PRIORITY_MIN"] | None = Field(
         default=None, description="Priority of this model's execution."
     )
@@ -161,8 +173,11 @@ class ModelOptions(DeclaredModel):
     """One model to generate."""
 
     name: str = Field(description="Model name: the folder in the repository and the name clients call.")
-    source: Path = Field(description="The ONNX file.")
-    platform: Literal["onnxruntime"] = Field(default="onnxruntime", description="What serves the model.")
+    source: Path = Field(description="The ONNX file, or torch:package.module:factory.")
+    platform: Literal["onnxruntime", "tensorrt", "auto"] = Field(
+        default="onnxruntime",
+        description="What serves the model; auto builds a TensorRT plan where that is possible.",
+    )
     precision: PrecisionOptions | PrecisionType | None = Field(
         default=None, description="FP16 and so on, or its fields; by default the graph's own types."
     )
@@ -190,6 +205,39 @@ class ModelOptions(DeclaredModel):
         default_factory=dict, description="Settings of the backend, for example intra_op_thread_count."
     )
     verify: VerifyOptions = Field(default_factory=VerifyOptions, description="How it is proven before publishing.")
+
+    @property
+    def precision_options(self) -> PrecisionOptions | None:
+        """The number types asked for; ``None`` keeps the graph's own."""
+        return PrecisionOptions(type=self.precision) if isinstance(self.precision, str) else self.precision
+
+    @pydantic.model_validator(mode="after")
+    def _platform_has_its_options(self) -> ModelOptions:
+        plan_only = {
+            "tensorrt": self.tensorrt != TensorRTOptions(),
+            "optimization.cuda": self.optimization is not None and self.optimization.cuda is not None,
+            "instance_group.profile": any(group.profile for group in self.instance_group),
+        }
+        given = [name for name, present in plan_only.items() if present]
+        if self.platform == "onnxruntime" and given:
+            raise PlacedError(at=("platform",), expected=f"tensorrt, because {given[0]} is set", got="onnxruntime")
+        if self.platform != "onnxruntime" and self.optimization is not None and self.optimization.graph is not None:
+            raise PlacedError(
+                at=("optimization", "graph"), expected="nothing, because a plan has no ONNX Runtime", got="a level"
+            )
+        if self.tensorrt.strip_plan:
+            raise PlacedError(
+                at=("tensorrt", "strip_plan"),
+                expected="false: Triton cannot put the weights back into a stripped plan",
+                got="true",
+            )
+        if self.tensorrt.exclude_lean_runtime and not self.tensorrt.version_compatible:
+            raise PlacedError(
+                at=("tensorrt", "exclude_lean_runtime"), expected="version_compatible: true beside it", got="false"
+            )
+        if self.platform != "onnxruntime" and any(group.kind == "KIND_CPU" for group in self.instance_group):
+            raise PlacedError(at=("instance_group",), expected="KIND_GPU or KIND_AUTO for a plan", got="KIND_CPU")
+        return self
 
     @pydantic.field_validator("name")
     @classmethod

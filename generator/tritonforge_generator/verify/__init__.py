@@ -1,8 +1,10 @@
 """Stage that proves a staged model before it is published; every gate fails closed."""
 
 from tritonforge_generator.verify.gates import batch_check, lint_check, offline_checks, reference_check
-from tritonforge_generator.verify.reference import Reference, reference_from_path
+from tritonforge_generator.verify.plan_gates import plan_checks, plan_datatypes
+from tritonforge_generator.verify.reference import Reference, preprocessing_check, reference_from_path
 from tritonforge_generator.verify.served import served_check
+from tritonforge_generator.verify.typed import proven_typed_graph
 from tritonforge_generator.verify.verification import Check, OutputFigures, Verification
 
 __all__ = [
@@ -13,6 +15,10 @@ __all__ = [
     "batch_check",
     "lint_check",
     "offline_checks",
+    "plan_checks",
+    "plan_datatypes",
+    "preprocessing_check",
+    "proven_typed_graph",
     "reference_check",
     "reference_from_path",
     "served_check",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from tritonforge_generator.errors import GraphError
+from tritonforge_generator.errors import TritonforgeError
 from tritonforge_generator.graph import OnnxSession
+from tritonforge_generator.graph.session import Session
 from tritonforge_generator.lint import lint_model
 from tritonforge_generator.verify.reference import Reference
 from tritonforge_generator.verify.verification import Check, Comparison
@@ -14,7 +16,7 @@ _EVERY_SIZE_UP_TO = 8
 
 
 def offline_checks(reference: Reference, path: Path, folder: Path, *, max_batch_size: int) -> list[Check]:
-    """Run every gate that needs no server.
+    """Run every gate of an ONNX model that needs no server.
 
     Args:
         reference: The source's answers.
@@ -29,7 +31,7 @@ def offline_checks(reference: Reference, path: Path, folder: Path, *, max_batch_
     return [*checks, lint_check(folder)]
 
 
-def reference_check(reference: Reference, session: OnnxSession) -> Check:
+def reference_check(reference: Reference, session: Session) -> Check:
     """Compare a staged model with its source, sample by sample.
 
     Args:
@@ -37,11 +39,11 @@ def reference_check(reference: Reference, session: OnnxSession) -> Check:
         session: The staged model.
     """
     name = "staged model answers like the source"
-    comparison = Comparison(reference.tolerance)
+    comparison = Comparison(reference.tolerance, reference.default_tolerance)
     for index, expected in enumerate(reference.answers):
         try:
             answer = session.run(reference.request(index))
-        except GraphError as error:
+        except TritonforgeError as error:
             return Check(name=name, passed=False, summary=str(error))
         comparison.add_all(expected, answer, f"sample {index}")
     summary = comparison.problem or f"{len(reference.answers)} samples ({reference.samples.origin})"
@@ -49,7 +51,7 @@ def reference_check(reference: Reference, session: OnnxSession) -> Check:
     return Check(name=name, passed=passed, summary=summary, figures=comparison.figures())
 
 
-def batch_check(reference: Reference, session: OnnxSession, *, max_batch_size: int) -> Check:
+def batch_check(reference: Reference, session: Session, *, max_batch_size: int, sizes: Sequence[int] = ()) -> Check:
     """Check that a row's answer depends neither on the size of its batch nor on its place in it.
 
     Every size up to eight is run, then powers of two, then ``max_batch_size`` itself; the rows move on by one from size
@@ -59,16 +61,17 @@ def batch_check(reference: Reference, session: OnnxSession, *, max_batch_size: i
         reference: The source's answers, a row at a time.
         session: The staged model.
         max_batch_size: As configured, at least 1.
+        sizes: Other batch sizes than these.
     """
     name = "rows are independent of their batch"
-    sizes = batch_sizes(max_batch_size)
-    comparison = Comparison(reference.tolerance)
+    sizes = sizes or batch_sizes(max_batch_size)
+    comparison = Comparison(reference.tolerance, reference.default_tolerance)
     count = reference.samples.count
     for start, size in enumerate(sizes):
         try:
             together = session.run(reference.samples.batch(start, size))
-        except GraphError as error:
-            summary = f"fails with {size} rows: {error.got}; set max_batch_size to what the graph can take"
+        except TritonforgeError as error:
+            summary = f"fails with {size} rows: {error.got or error}; set max_batch_size to what the graph can take"
             return Check(name=name, passed=False, summary=summary)
         for output, array in together.items():
             if array.ndim == 0 or array.shape[0] != size:

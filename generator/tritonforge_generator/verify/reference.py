@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
+from tritonforge_client.datatypes import BY_DATATYPE
 from tritonforge_generator.errors import GraphError
 from tritonforge_generator.graph import OnnxSession, SampleOptions, Samples
-from tritonforge_generator.graph.agreement import Tolerance, disagreement
+from tritonforge_generator.graph.agreement import Tolerance, disagreement, reduced_tolerance
 from tritonforge_generator.graph.from_source import runnable_samples
+from tritonforge_generator.graph.preprocess import image_size, preprocessed_array
 from tritonforge_generator.graph.session import Arrays
-from tritonforge_generator.spec import VerifyOptions
+from tritonforge_generator.precision import LIMITS, accuracy
+from tritonforge_generator.spec import PrecisionOptions, PreprocessOptions, VerifyOptions
+from tritonforge_generator.verify.verification import Check
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +31,14 @@ class Reference:
         batched: Whether a sample is one row of a batch; else it is a full set of inputs.
         answers: By sample, output name to array. Batched answers keep their batch axis of one.
         tolerance: Allowed difference; ``None`` takes the default of each output's dtype.
+        default_tolerance: The default for graphs in fewer bits.
     """
 
     samples: Samples
     batched: bool
     answers: tuple[Arrays, ...]
     tolerance: Tolerance | None
+    default_tolerance: Callable[[npt.NDArray[Any]], Tolerance] | None = None
 
     def request(self, index: int) -> dict[str, npt.NDArray[Any]]:
         """The inputs of one sample as the graph takes them."""
@@ -40,6 +48,37 @@ class Reference:
     def sample_shapes(self) -> dict[str, tuple[int, ...]]:
         """By input, the shape of one sample without a batch axis."""
         return {name: array.shape[1:] for name, array in self.samples.arrays.items()}
+
+    def for_precision(self, options: PrecisionOptions) -> Reference:
+        """The same answers, to be compared with those of a graph in fewer bits."""
+        return replace(self, default_tolerance=reduced_tolerance(options.max_relative_error or LIMITS[options.type]))
+
+    def in_types(self, datatypes: Mapping[str, str]) -> Reference:
+        """The same samples and answers in the types of a plan, which may be narrower integers.
+
+        Args:
+            datatypes: By tensor, Triton's name of its type.
+
+        Raises:
+            GraphError: A sample does not fit the narrower type.
+        """
+        arrays = {name: _converted(name, array, datatypes) for name, array in self.samples.arrays.items()}
+        answers = tuple(
+            {name: _converted(name, array, datatypes) for name, array in answer.items()} for answer in self.answers
+        )
+        return replace(self, samples=replace(self.samples, arrays=arrays), answers=answers)
+
+
+def _converted(name: str, array: npt.NDArray[Any], datatypes: Mapping[str, str]) -> npt.NDArray[Any]:
+    dtype = BY_DATATYPE[datatypes[name]].dtype if name in datatypes else array.dtype
+    if dtype == array.dtype:
+        return array
+    converted = array.astype(dtype)
+    if array.dtype.kind in "iu" and not np.array_equal(converted, array):
+        raise GraphError(
+            f"values of '{name}' do not fit the plan", expected=f"values within {dtype}", got=f"up to {array.max()}"
+        )
+    return converted
 
 
 def reference_from_path(path: Path, options: VerifyOptions, *, batched: bool) -> Reference:
@@ -69,6 +108,27 @@ def reference_from_path(path: Path, options: VerifyOptions, *, batched: bool) ->
                 action="Export it in evaluation mode, or give its random nodes a seed.",
             )
     return replace(reference, answers=answers)
+
+
+def preprocessing_check(
+    network: Path, options: PreprocessOptions, reference: Reference, relative_error: float = 1e-4
+) -> Check:
+    """Compare a graph that preprocesses with its network fed by the same preprocessing in numpy.
+
+    Args:
+        network: The network alone.
+        options: The preprocessing.
+        reference: Answers of the graph that preprocesses.
+        relative_error: Allowed |answer - reference| / |reference|; both sum in another order.
+    """
+    session = OnnxSession(network)
+    name, size = image_size(network, options)
+    answers = []
+    for index in range(len(reference.answers)):
+        inputs = reference.request(index)
+        answers.append(session.run({**inputs, name: preprocessed_array(inputs[name], options, size)}))
+    found = accuracy(answers, reference.answers, PrecisionOptions(max_relative_error=relative_error))
+    return Check(name="preprocessing in the graph equals numpy", passed=found.passed, summary=found.summary)
 
 
 def sample_options(options: VerifyOptions) -> SampleOptions:

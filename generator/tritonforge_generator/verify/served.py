@@ -29,7 +29,7 @@ def served_check(model: str, reference: Reference, targets: Sequence[str], *, ma
         max_batch_size: As configured; 0 for shapes in full.
     """
     name = "a real Triton serves the same answers"
-    comparison = Comparison(reference.tolerance, served_tolerance_of)
+    comparison = Comparison(reference.tolerance, reference.default_tolerance or served_tolerance_of)
     for target in targets:
         try:
             with Client(target) as client:

@@ -41,7 +41,6 @@ from generator.lint.cases import (
     warmup,
 )
 
-NO_TENSORRT = "the embedded server has no TensorRT back-end, and looks for it first"
 NO_GPU = "the embedded server has no GPU"
 NO_CONTROLS = "the embedded back-end checks the number of sequence controls, not their names, shapes and types"
 NEWER = "newer than server 24.10"
@@ -221,9 +220,9 @@ GROUPS = [
         "instance_group[1].gpus",
     ),
     Case("G9", PYTHON + 'instance_group { kind: KIND_CPU profile: "0" }', PYTHON + "instance_group { kind: KIND_CPU }"),
-    Case("G10", 'platform: "tensorrt_plan" instance_group { profile: "-1" }', PYTHON, differs=NO_TENSORRT),
-    Case("G11", 'platform: "tensorrt_plan" instance_group { profile: "" }', PYTHON, differs=NO_TENSORRT),
-    Case("G12", 'platform: "tensorrt_plan" instance_group { profile: "all" }', PYTHON, differs=NO_TENSORRT),
+    Case("G10", 'platform: "tensorrt_plan" instance_group { profile: "-1" }', PYTHON),
+    Case("G11", 'platform: "tensorrt_plan" instance_group { profile: "" }', PYTHON),
+    Case("G12", 'platform: "tensorrt_plan" instance_group { profile: "all" }', PYTHON),
 ]
 TENSORS = [
     Case("I1", tensor("data_type: TYPE_FP32 dims: [4]"), PYTHON, "input[0]"),
