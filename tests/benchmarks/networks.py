@@ -1,4 +1,4 @@
-"""Networks that the benchmarks measure, as sources: ``torch:networks:resnet50``. Weights are drawn, not trained.
+"""Networks that the benchmarks measure, as sources: ``torch:benchmarks.networks:resnet50``. Weights are drawn, not trained.
 
 Needs PyTorch, torchvision and transformers. ``resnet18`` is trained by ``export_networks.py``.
 """

@@ -52,7 +52,10 @@ class ShapeRange:
 
 
 class Engine:
-    """A deserialised plan. Several runners may use it, each from one thread.
+    """A deserialised plan.
+
+    Several runners may use it, each from one thread. Before TensorRT 10 each needs profiles of its own: there a second
+    context on a profile ends the process.
 
     Args:
         path: The plan.
@@ -85,6 +88,7 @@ class Engine:
                 got=f"one of {header.version_text} ({self.last_error})",
                 action=known.action if known is not None else "",
             )
+        self._claimed: set[int] = set()
         names = [self.handle.get_tensor_name(index) for index in range(self.handle.num_io_tensors)]
         self.tensors = tuple(self._tensor(name) for name in names)
         self.profiles = tuple(self._profile(index) for index in range(self.handle.num_optimization_profiles))
@@ -107,6 +111,25 @@ class Engine:
     def device_memory_bytes(self, profile: int) -> int:
         """Scratch memory of one execution context on a profile."""
         return tensorrt_api.device_memory_bytes(self.handle, profile)
+
+    def claim(self, profile: int) -> None:
+        """Take a profile for one context.
+
+        Raises:
+            PlanError: Another context has it, and this TensorRT does not share profiles.
+        """
+        if profile in self._claimed and not tensorrt_api.shares_profiles():
+            raise PlanError(
+                f"profile {profile} of {self.path} is in use",
+                expected="one runner a profile with TensorRT 8",
+                got="a second one",
+                action="Load the plan again for it, or close the first runner.",
+            )
+        self._claimed.add(profile)
+
+    def release(self, profile: int) -> None:
+        """Give a profile back."""
+        self._claimed.discard(profile)
 
     def close(self) -> None:
         """Give the GPU memory of the weights back."""

@@ -60,6 +60,7 @@ class Runner:
         self._dtypes = {tensor.name: np.dtype(numpy_dtype_of(tensor)) for tensor in engine.tensors}
         try:
             for index in profiles or range(len(engine.profiles)):
+                engine.claim(index)
                 context = tensorrt_api.context_for_profile(engine.handle, index, self.stream)
                 self._lanes[index] = _Lane(context)
             for tensor in engine.tensors:
@@ -124,9 +125,10 @@ class Runner:
 
     def close(self) -> None:
         """Give all memory back."""
-        for lane in self._lanes.values():
+        for index, lane in self._lanes.items():
             for graph in lane.graphs.values():
                 graph.close()
+            self.engine.release(index)
         self._lanes.clear()
         for memory in (*self._device.values(), *self._pinned.values()):
             memory.close()

@@ -113,6 +113,11 @@ def is_strongly_typed() -> bool:
     return hasattr(tensorrt().NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
 
 
+def shares_profiles() -> bool:
+    """Whether several contexts may use one profile, as from TensorRT 10 on."""
+    return major_version() >= 10
+
+
 def network_flags() -> int:
     """Flags of ``create_network``: explicit batch where it is still a choice, strong types where they exist."""
     names = tensorrt().NetworkDefinitionCreationFlag

@@ -56,8 +56,8 @@ def _profile_check(engine: Engine, profile: int, reference: Reference, max_batch
 def memory_check(plan: Plan, groups: Sequence[InstanceGroup]) -> Check:
     """Check that all instances of a plan fit the GPU that built it.
 
-    Every instance has a context for each of its profiles and buffers for its tensors; weights are counted once an
-    instance, as they lie in separate processes in the embedded server.
+    Every instance of the embedded server is a process with two batches in flight, each with the weights and a context
+    for each of its profiles. The C++ backend takes less, as its instances share the weights.
     """
     name = "all instances fit the GPU's memory"
     needed = 0
@@ -69,7 +69,7 @@ def memory_check(plan: Plan, groups: Sequence[InstanceGroup]) -> Check:
             summary = f"instance_group asks for profile {missing[0]}, the plan has {len(plan.profiles)}"
             return Check(name=name, passed=False, summary=summary)
         contexts = sum(plan.device_memory_bytes[index] for index in profiles)
-        needed += group.count * (plan.size_bytes + contexts)
+        needed += 2 * group.count * (plan.size_bytes + contexts)
         instances += group.count
     total = plan.gpu.memory_bytes
     summary = f"{instances} instances take {needed / 1e9:.2f} GB of {total / 1e9:.1f} GB"

@@ -69,15 +69,16 @@ class TritonPythonModel:
             refuse(f"instance group {args['model_instance_name']} of model {config['name']} must be KIND_GPU")
         check_features(config)
         directory = Path(args["model_repository"]) / args["model_version"]
-        self._engine = open_engine(config, directory, device_id=int(args["model_instance_device_id"]))
+        device_id = int(args["model_instance_device_id"])
+        # Before TensorRT 10 two contexts cannot share a profile, so every batch in flight has an engine of its own.
+        engines = [open_engine(config, directory, device_id=device_id) for _ in range(_SLOTS)]
+        self._engine = engines[0]
         self._batching = config["max_batch_size"] > 0
         check_tensors(config, self._engine)
         cuda = config["optimization"].get("cuda", {})
         profiles = instance_profiles(config, args["model_instance_name"], len(self._engine.profiles))
         try:
-            runners = [
-                Runner(self._engine, cuda_graphs=bool(cuda.get("graphs")), profiles=profiles) for _ in range(_SLOTS)
-            ]
+            runners = [Runner(one, cuda_graphs=bool(cuda.get("graphs")), profiles=profiles) for one in engines]
         except TritonforgeError as error:
             refuse(f"unable to create TensorRT context: {error}")
         self._dtypes = {tensor.name: BY_DATATYPE[tensor.datatype].dtype for tensor in self._engine.tensors}
@@ -114,9 +115,10 @@ class TritonPythonModel:
         self._running.put(None)
         self._responder.join()
         while not self._free.empty():
-            self._free.get().runner.close()
+            runner = self._free.get().runner
+            runner.close()
+            runner.engine.close()
         self._pinned.close()
-        self._engine.close()
 
     # ---- a batch on its way to the GPU ----
 

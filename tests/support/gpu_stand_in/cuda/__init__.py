@@ -1,0 +1,1 @@
+"""Stand-in for the package ``cuda`` of cuda-python: only ``bindings.runtime``."""

@@ -1,0 +1,1 @@
+"""Stand-in for the package ``cuda.bindings`` of cuda-python: only ``runtime``."""
