@@ -38,9 +38,14 @@ def manifest_of(
         typed: Its number types, where some were asked for.
         plan: Its plan, where there is one.
     """
-    private: dict[str, Any] = {"source": True, "verify": {"samples"}, "tensorrt": {"timing_cache", "plugins"}}
+    private: dict[str, Any] = {
+        "source": True,
+        "verify": {"samples"},
+        "precision": {"calibration": {"samples"}},
+        "tensorrt": {"timing_cache", "plugins"},
+    }
     if options.platform != "tensorrt":
-        private["tensorrt"] = True
+        private |= {"tensorrt": True, "instance_group": {"__all__": {"profile"}}}
     declared = options.model_dump(mode="json", exclude=private, exclude_none=True)
     return Manifest(
         model=options.name,

@@ -6,6 +6,7 @@ The new input has the old one's name. TensorRT takes a uint8 input only when a C
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +20,6 @@ from tritonforge_generator.spec import PreprocessOptions
 if TYPE_CHECKING:
     import onnx
 
-_PREFIX: Final = "preprocess"
 _FLOAT: Final = 1  # TensorProto.FLOAT
 _UINT8: Final = 2  # TensorProto.UINT8
 _RESIZE_OPSET: Final = 11
@@ -46,9 +46,9 @@ def preprocessed_model(path: Path, options: PreprocessOptions, folder: Path) -> 
     value = _image_input(model, options, path)
     size = _network_size(value, path)
     _check_channels(options, size[0], path)
+    _require_no_output(model, value.name, path)
     nodes, weights = _nodes(model, value.name, options, size)
-    for node in model.graph.node:
-        node.input[:] = [f"{value.name}__image" if name == value.name else name for name in node.input]
+    _rename_input(model.graph.node, value.name, nodes[-1].output[0])
     original = list(model.graph.node)
     del model.graph.node[:]
     model.graph.node.extend([*nodes, *original])
@@ -87,7 +87,8 @@ def preprocessed_array(
     channels = images.shape[1]
     factor, offset = _affine(options, channels)
     scaled = images * factor.reshape(1, -1, 1, 1) + offset.reshape(1, -1, 1, 1)
-    return np.asarray(scaled, np.float32)
+    result: npt.NDArray[np.float32] = np.asarray(scaled, np.float32)
+    return result
 
 
 def _resized_axis(images: npt.NDArray[np.float32], axis: int, target: int) -> npt.NDArray[np.float32]:
@@ -99,7 +100,8 @@ def _resized_axis(images: npt.NDArray[np.float32], axis: int, target: int) -> np
     shape = [1, 1, 1, 1]
     shape[axis] = target
     weight = (place - low).astype(np.float32).reshape(shape)
-    return np.take(images, low, axis) * (1 - weight) + np.take(images, high, axis) * weight
+    lower, upper = np.take(images, low, axis), np.take(images, high, axis)
+    return np.asarray(lower + (upper - lower) * weight, np.float32)
 
 
 def _affine(options: PreprocessOptions, channels: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
@@ -157,16 +159,17 @@ def _nodes(
     channels, height, width = size
     nodes: list[onnx.NodeProto] = []
     weights: list[onnx.TensorProto] = []
+    prefix = _free_prefix(model)
     last = name
 
     def add(operator: str, *constants: npt.NDArray[Any] | None, **attributes: Any) -> None:
         nonlocal last
         names = [last]
         for index, constant in enumerate(constants):
-            names.append(f"{_PREFIX}/{operator}/{index}" if constant is not None else "")
+            names.append(f"{prefix}{operator}/{index}" if constant is not None else "")
             if constant is not None:
                 weights.append(numpy_helper.from_array(constant, names[-1]))
-        last = f"{_PREFIX}/{operator}"
+        last = f"{prefix}{operator}"
         nodes.append(helper.make_node(operator, names, [last], name=last, **attributes))
 
     if options.dtype == "uint8":
@@ -183,8 +186,37 @@ def _nodes(
     add("Mul", factor.reshape(1, channels, 1, 1))
     if np.any(offset):
         add("Add", offset.reshape(1, channels, 1, 1))
-    nodes[-1].output[0] = f"{name}__image"
     return nodes, weights
+
+
+def _free_prefix(model: onnx.ModelProto) -> str:
+    """A prefix that no tensor and no node of the network begins with."""
+    graph = model.graph
+    names = {name for node in graph.node for name in (node.name, *node.input, *node.output)}
+    names |= {tensor.name for tensor in graph.initializer} | {value.name for value in graph.output}
+    prefix = "preprocess/"
+    while any(name.startswith(prefix) for name in names):
+        prefix = f"_{prefix}"
+    return prefix
+
+
+def _rename_input(nodes: Iterable[onnx.NodeProto], name: str, target: str) -> None:
+    """Let nodes, and their subgraphs, read another tensor."""
+    for node in nodes:
+        node.input[:] = [target if one == name else one for one in node.input]
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                _rename_input(graph.node, name, target)
+
+
+def _require_no_output(model: onnx.ModelProto, name: str, path: Path) -> None:
+    if any(value.name == name for value in model.graph.output):
+        raise GraphError(
+            f"the image input '{name}' of {path.name} is also an output",
+            expected="an input that only nodes read, because clients would get back their own pixels",
+            got=f"'{name}' among the outputs",
+            action="Export the model without that output.",
+        )
 
 
 def _require_resize(model: onnx.ModelProto) -> None:

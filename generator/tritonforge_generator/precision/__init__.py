@@ -3,7 +3,7 @@
 from tritonforge_generator.precision.accuracy import LIMITS, Accuracy, OutputAccuracy, accuracy
 from tritonforge_generator.precision.calibration import Calibration, calibration_from_text
 from tritonforge_generator.precision.half import KeptNode
-from tritonforge_generator.precision.repair import Evaluate, Repair, repaired
+from tritonforge_generator.precision.repair import Evaluate, Repair, culprits, repaired
 from tritonforge_generator.precision.typed_graph import PrecisionStage, TypedGraph
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "TypedGraph",
     "accuracy",
     "calibration_from_text",
+    "culprits",
     "repaired",
 ]

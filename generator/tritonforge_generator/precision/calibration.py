@@ -62,7 +62,8 @@ def calibration_from_text(
         samples = _from_folder(Path(text), inputs, batched=batched)
     else:
         samples = samples_from_options(inputs, SampleOptions(path=Path(text)), batched=batched)
-    return Calibration(samples=_apart(samples, judging), sha256=_digest(samples))
+    used = _apart(samples, judging)
+    return Calibration(samples=used, sha256=_digest(used))
 
 
 def _from_folder(folder: Path, inputs: Sequence[GraphTensor], *, batched: bool) -> Samples:
@@ -75,7 +76,10 @@ def _from_folder(folder: Path, inputs: Sequence[GraphTensor], *, batched: bool) 
                 expected=path.name,
                 got=", ".join(sorted(one.name for one in folder.glob("*.npy"))) or "no .npy file",
             )
-        arrays[tensor.name] = np.load(path, allow_pickle=False)
+        try:
+            arrays[tensor.name] = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise SpecError(f"the samples in {path} cannot be read", expected="an .npy file", got=str(error)) from error
     return checked_samples(inputs, arrays, folder, batched=batched)
 
 
@@ -107,7 +111,12 @@ def _stacked(rows: Iterable[object], inputs: Sequence[GraphTensor], text: str) -
         mappings.append(row)
     if not mappings:
         raise SpecError(f"{text} gives no sample", expected="at least one mapping of input name to array", got="none")
-    return {name: np.stack([np.asarray(row[name]) for row in mappings]) for name in names}
+    try:
+        return {name: np.stack([np.asarray(row[name]) for row in mappings]) for name in sorted(names)}
+    except ValueError as error:
+        raise SpecError(
+            f"the samples of {text} differ in shape", expected="one shape for each input", got=str(error)
+        ) from error
 
 
 def _apart(samples: Samples, judging: Samples) -> Samples:
@@ -133,7 +142,7 @@ def _apart(samples: Samples, judging: Samples) -> Samples:
 def _row_digest(samples: Samples, index: int) -> bytes:
     digest = hashlib.sha256()
     for name in sorted(samples.arrays):
-        digest.update(np.ascontiguousarray(samples.arrays[name][index]).tobytes())
+        digest.update(_bytes_of(np.asarray(samples.arrays[name][index])))
     return digest.digest()
 
 
@@ -142,5 +151,10 @@ def _digest(samples: Samples) -> str:
     for name in sorted(samples.arrays):
         array = samples.arrays[name]
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(_bytes_of(array))
     return digest.hexdigest()
+
+
+def _bytes_of(array: npt.NDArray[Any]) -> bytes:
+    """The values themselves; an array of strings holds addresses only."""
+    return repr(array.tolist()).encode() if array.dtype == object else np.ascontiguousarray(array).tobytes()

@@ -78,6 +78,27 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     return light
 
 
+def shape_tensors(model: onnx.ModelProto) -> set[str]:
+    """Tensors that are computed from shapes alone, such as the sizes of a Resize.
+
+    Only scalars and vectors may join in: what comes from a table of weights is data.
+    """
+    flat = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) <= 1}
+    found: set[str] = set()
+    for node in model.graph.node:
+        if has_subgraph(node):
+            continue
+        given = [name for name in node.input if name != "" and name not in flat]
+        if node.op_type in {"Shape", "Size"} or (given and found.issuperset(given)):
+            found.update(node.output)
+    return found
+
+
+def has_subgraph(node: onnx.NodeProto) -> bool:
+    """Whether a node is an If, Loop, Scan or the like."""
+    return any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
+
+
 def half_slots(node: onnx.NodeProto, opset: int, types: Mapping[str, int], half: str) -> Slots | None:
     """Which tensors of a node may become 16 bits wide.
 
@@ -91,7 +112,7 @@ def half_slots(node: onnx.NodeProto, opset: int, types: Mapping[str, int], half:
         The slots, or ``None`` when the node must stay in FP32: it has no floating-point input and output, an operator
         that lacks the type, a subgraph, or an output whose type does not follow from its inputs (such as Cast).
     """
-    if node.domain not in {"", "ai.onnx"} or any(a.HasField("g") or a.graphs for a in node.attribute):
+    if node.domain not in {"", "ai.onnx"} or has_subgraph(node):
         return None
     schema = _schema(node.op_type, opset)
     if schema is None:

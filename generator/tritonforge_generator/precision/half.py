@@ -9,12 +9,14 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from tritonforge_generator.precision.graph_types import FLOAT, Slots, half_slots, tensor_types
-from tritonforge_generator.precision.model_file import opset_of, replace_nodes
+from tritonforge_generator.precision.graph_types import FLOAT, Slots, half_slots, shape_tensors, tensor_types
+from tritonforge_generator.precision.model_file import opset_of, outer_names, replace_nodes
+from tritonforge_generator.precision.ranges import INFINITE
 
 if TYPE_CHECKING:
     import onnx
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 Half = Literal["FP16", "BF16"]
 
 _SCHEMA_NAMES: Final = {"FP16": "tensor(float16)", "BF16": "tensor(bfloat16)"}
-_LARGEST: Final = {"FP16": 65504.0, "BF16": 3.3895e38}
+_LARGEST: Final = {"FP16": 65504.0, "BF16": 3.3895314e38}
+_VANISHING: Final = {"FP16": 2.0**-25, "BF16": 2.0**-134}  # half of the smallest number: rounds to zero
 HEADROOM: Final = 0.5
 """Share of the type's range that calibration may have seen: other inputs can give somewhat larger values."""
 
@@ -74,21 +77,20 @@ def half_plan(
         ranges: By tensor, the largest magnitude that calibration saw.
 
     Returns:
-        The decision. A node stays in FP32 when a tensor around it leaves half of the type's range, or when a weight of
-        it cannot be stored.
+        The decision. A node stays in FP32 when a tensor around it leaves half of the type's range or vanishes in it,
+        or when a weight of it cannot be stored. Arithmetic on shapes is left alone: 16 bits cannot count above 2048.
     """
     types = tensor_types(model)
-    large = {name: value for name, value in ranges.items() if not value <= _LARGEST[half] * HEADROOM}
-    for tensor in model.graph.initializer:
-        if tensor.data_type == FLOAT and (largest := _largest_finite(tensor)) > _LARGEST[half]:
-            large[tensor.name] = largest
+    shapes = shape_tensors(model)
+    unfit = _unfit(ranges, half, HEADROOM)
+    unfit |= _unfit({one.name: _largest(one) for one in model.graph.initializer if one.data_type == FLOAT}, half, 1.0)
     slots: dict[str, Slots] = {}
     kept: list[KeptNode] = []
     for node in model.graph.node:
         own = half_slots(node, opset_of(model), types, _SCHEMA_NAMES[half])
-        if own is None:
+        if own is None or shapes.issuperset(node.output):
             continue
-        reason = reasons.get(node.name) or _range_reason(node, own, large)
+        reason = reasons.get(node.name) or _range_reason(node, own, unfit)
         if reason == "":
             slots[node.name] = own
         else:
@@ -134,10 +136,11 @@ def rounded_model(model: onnx.ModelProto, plan: HalfPlan) -> onnx.ModelProto:
     there, and has no BF16 kernels at all. This graph shows both.
     """
     import onnx
-    from onnx import helper
+    from onnx import helper, numpy_helper
 
     result = onnx.ModelProto()
     result.CopyFrom(model)
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
     kind = _onnx_type(plan.half)
     nodes: list[onnx.NodeProto] = []
     rounded: dict[str, str] = {}
@@ -157,7 +160,12 @@ def rounded_model(model: onnx.ModelProto, plan: HalfPlan) -> onnx.ModelProto:
             name = node.input[index]
             if name not in rounded:
                 rounded[name] = f"{name}__rounded"
-                round_trip(name, rounded[name])
+                source = name
+                if name in weights and _holds_masks(weights[name]):
+                    source = f"{name}__saturated"
+                    array = _saturated(weights[name], plan.half)
+                    result.graph.initializer.append(numpy_helper.from_array(array, source))
+                round_trip(source, rounded[name])
             node.input[index] = rounded[name]
         made = [(index, node.output[index]) for index in slots.outputs]
         for index, name in made:
@@ -201,13 +209,14 @@ class _HalfWriter:
                 yield from self._supply(name, half=wants_half)
                 if wants_half:
                     node.input[index] = name + self._suffix
-            for name in _outer_names(node):
+            for name in outer_names(node):
                 yield from self._supply(name, half=False)
             for index in slots.outputs if slots is not None else ():
                 node.output[index] += self._suffix
             yield node
-            for name in outputs & set(original.output):
-                yield from self._supply(name, half=False)
+            for name in original.output:
+                if name in outputs:
+                    yield from self._supply(name, half=False)
 
     def _supply(self, name: str, *, half: bool) -> Iterator[onnx.NodeProto]:
         """Make the form of a tensor that somebody needs, unless it is there."""
@@ -229,42 +238,58 @@ class _HalfWriter:
     def drop_unused_weights(self) -> None:
         """Remove FP32 weights that only 16-bit nodes used."""
         graph = self._model.graph
-        used = {name for node in graph.node for name in (*node.input, *_outer_names(node))}
+        used = {name for node in graph.node for name in (*node.input, *outer_names(node))}
         used |= {value.name for value in (*graph.output, *graph.input)}
         weights = [tensor for tensor in graph.initializer if tensor.name in used]
         del graph.initializer[:]
         graph.initializer.extend(weights)
 
 
-def _outer_names(node: onnx.NodeProto) -> Iterator[str]:
-    """Names that a node's subgraphs may take from the graph around them."""
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                yield from inner.input
-                yield from _outer_names(inner)
+def _unfit(magnitudes: Mapping[str, float], half: Half, headroom: float) -> dict[str, str]:
+    """What is wrong with tensors whose largest magnitude the type cannot hold."""
+    unfit = {}
+    for name, value in magnitudes.items():
+        if value > _LARGEST[half] * headroom:
+            unfit[name] = f"values of up to {value:.3g}"
+        elif 0.0 < value < _VANISHING[half]:
+            unfit[name] = f"values of at most {value:.3g}, which become zero"
+    return unfit
 
 
-def _range_reason(node: onnx.NodeProto, slots: Slots, large: Mapping[str, float]) -> str:
+def _range_reason(node: onnx.NodeProto, slots: Slots, unfit: Mapping[str, str]) -> str:
     for side, names, chosen in (("reads", node.input, slots.inputs), ("gives", node.output, slots.outputs)):
         for index in sorted(chosen):
-            if names[index] in large:
-                return f"{side} values of up to {large[names[index]]:.3g} ('{names[index]}')"
+            if names[index] in unfit:
+                return f"{side} {unfit[names[index]]} ('{names[index]}')"
     return ""
 
 
-def _largest_finite(tensor: onnx.TensorProto) -> float:
+def _largest(tensor: onnx.TensorProto) -> float:
     from onnx import numpy_helper
 
     array = np.abs(numpy_helper.to_array(tensor))
-    finite = array[np.isfinite(array)]
-    return float(np.max(finite, initial=0.0))
+    return float(np.max(array[array < INFINITE], initial=0.0))
+
+
+def _holds_masks(tensor: onnx.TensorProto) -> bool:
+    from onnx import numpy_helper
+
+    return bool(np.any(np.abs(numpy_helper.to_array(tensor)) >= INFINITE))
+
+
+def _saturated(tensor: onnx.TensorProto, half: Half) -> npt.NDArray[np.float32]:
+    """Values with the numbers that stand for infinity at the type's own end, where sums of them stay finite."""
+    from onnx import numpy_helper
+
+    array = numpy_helper.to_array(tensor).astype(np.float32)
+    limit = np.float32(_LARGEST[half])
+    return np.where(np.isinf(array), array, np.clip(array, -limit, limit))
 
 
 def _half_tensor(tensor: onnx.TensorProto, suffix: str, half: Half) -> onnx.TensorProto:
     from onnx import numpy_helper
 
-    array = numpy_helper.to_array(tensor)
+    array = _saturated(tensor, half)
     if half == "FP16":
         result = numpy_helper.from_array(array.astype(np.float16), tensor.name + suffix)
     else:
@@ -272,11 +297,11 @@ def _half_tensor(tensor: onnx.TensorProto, suffix: str, half: Half) -> onnx.Tens
     return result
 
 
-def _bfloat16_tensor(array: np.ndarray[Any, np.dtype[np.float32]], name: str) -> onnx.TensorProto:
+def _bfloat16_tensor(array: npt.NDArray[np.float32], name: str) -> onnx.TensorProto:
     """Round to nearest even, as hardware does; NaN stays NaN."""
     import onnx
 
-    bits = array.astype(np.float32).view(np.uint32)
+    bits = array.view(np.uint32)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
     rounded = np.where(np.isnan(array), (bits >> 16) | 0x40, rounded).astype("<u2")
     return onnx.TensorProto(

@@ -1,38 +1,34 @@
 """INT8 and FP8 as QuantizeLinear and DequantizeLinear pairs (Q/DQ), placed as TensorRT wants them.
 
-ONNX Runtime's quantiser finds the ranges. Its options here: symmetric, per-channel weights, per-tensor activations, no
+ONNX Runtime's quantiser writes them. Its options here: symmetric, per-channel weights, per-tensor activations, no
 quantised bias, a pair in front of every input of the chosen operators and none behind them, so that TensorRT may fuse.
 """
 
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
 
 from tritonforge_client.extras import require_extra
 from tritonforge_generator.errors import PrecisionError
-from tritonforge_generator.graph import Samples
-from tritonforge_generator.precision.model_file import require_opset, saved
-from tritonforge_generator.precision.ranges import chunks
-from tritonforge_generator.spec import CalibrationOptions
+from tritonforge_generator.precision.model_file import replace_nodes, topologically_sorted
 
 if TYPE_CHECKING:
     import onnx
 
 _OPERATORS: Final = ("Conv", "Gemm", "MatMul", "Add")
+_LARGEST: Final = {"INT8": 127.0, "FP8": 448.0}
 
 
 def quantized_model(
     model: onnx.ModelProto,
     kind: Literal["INT8", "FP8"],
-    samples: Samples,
-    options: CalibrationOptions,
+    thresholds: Mapping[str, float],
     *,
-    batched: bool,
-    excluded: Collection[str],
+    excluded: Collection[str] = (),
 ) -> onnx.ModelProto:
     """Insert Q/DQ pairs.
 
@@ -42,16 +38,13 @@ def quantized_model(
     Args:
         model: The FP32 graph, with names for its nodes.
         kind: The type.
-        samples: All of them are run for the ranges.
-        options: How a range is chosen.
-        batched: Whether a sample is one row of a batch.
+        thresholds: By activation, the magnitude that becomes the type's largest number.
         excluded: Names of nodes that stay as they are.
 
     Raises:
         PrecisionError: Nothing can be quantised, or the quantiser fails.
     """
-    require_opset(model, 19 if kind == "FP8" else 13, reason=f"precision {kind}")
-    chosen = [name for name in _quantizable(model) if name not in set(excluded)]
+    chosen = [name for name in quantizable_nodes(model) if name not in set(excluded)]
     if not chosen:
         raise PrecisionError(
             f"nothing in the graph can be quantised to {kind}",
@@ -59,61 +52,131 @@ def quantized_model(
             got=f"{len(model.graph.node)} nodes without one, or all of them kept",
             action="Use precision FP16.",
         )
-    with tempfile.TemporaryDirectory(prefix="tritonforge-quantize-") as folder:
-        source, target = Path(folder) / "source.onnx", Path(folder) / "quantized.onnx"
-        saved(model, source)
-        try:
-            _quantize(source, target, kind, _Reader(samples, batched=batched), options, chosen)
-        except Exception as error:
-            raise PrecisionError(
-                f"ONNX Runtime's quantiser cannot write {kind} into this graph",
-                got=f"{type(error).__name__}: {error}",
-                action="Name the operators that it stumbles over in precision.keep_fp32, or use FP16.",
-            ) from error
-        import onnx
-
-        return onnx.load(str(target))
-
-
-def _quantize(  # noqa: PLR0917
-    source: Path, target: Path, kind: str, reader: _Reader, options: CalibrationOptions, chosen: list[str]
-) -> None:
-    quantization = require_extra("onnxruntime.quantization", "generator")
-    quant_type = quantization.QuantType.QInt8 if kind == "INT8" else quantization.QuantType.QFLOAT8E4M3FN
-    methods = quantization.CalibrationMethod
-    # FP8's scale comes from the largest magnitude; ONNX Runtime offers only a fit to a distribution for it otherwise.
-    method = getattr(methods, options.method) if kind == "INT8" else methods.Distribution
+    require_extra("onnxruntime", "generator")
     logging.getLogger().disabled, was = True, logging.getLogger().disabled  # it advises steps that are done here
     try:
-        quantization.quantize_static(
-            str(source),
-            str(target),
-            reader,
-            quant_format=quantization.QuantFormat.QDQ,
-            op_types_to_quantize=list(_OPERATORS),
-            nodes_to_quantize=chosen,
-            per_channel=kind == "INT8",
-            activation_type=quant_type,
-            weight_type=quant_type,
-            calibrate_method=method,
-            extra_options={
-                "ActivationSymmetric": True,
-                "WeightSymmetric": True,
-                "QuantizeBias": False,
-                "AddQDQPairToWeight": True,
-                "DedicatedQDQPair": False,
-                "ForceQuantizeNoInputCheck": True,
-                "OpTypesToExcludeOutputQuantization": list(_OPERATORS),
-                "CalibTensorRangeSymmetric": True,
-                "CalibPercentile": options.percentile,
-                "QDQDisableWeightAdjustForInt32Bias": True,
-            },
-        )
+        return _with_pairs(model, kind, thresholds, chosen)
+    except Exception as error:
+        raise PrecisionError(
+            f"ONNX Runtime's quantiser cannot write {kind} into this graph",
+            got=f"{type(error).__name__}: {error}",
+            action="Name the operators that it stumbles over in precision.keep_fp32, or use FP16.",
+        ) from error
     finally:
         logging.getLogger().disabled = was
 
 
-def _quantizable(model: onnx.ModelProto) -> Iterator[str]:
+def _with_pairs(
+    model: onnx.ModelProto, kind: Literal["INT8", "FP8"], thresholds: Mapping[str, float], chosen: list[str]
+) -> onnx.ModelProto:
+    import onnx
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+    from onnxruntime.quantization.quant_utils import ONNX_TYPE_TO_NP_TYPE
+
+    quant_type = QuantType.QInt8 if kind == "INT8" else QuantType.QFLOAT8E4M3FN
+    own = onnx.ModelProto()
+    own.CopyFrom(model)
+    _state_kernels(own)
+    spans = {**thresholds, **(_weight_spans(own, chosen) if kind == "FP8" else {})}
+    scales = {name: np.array(span / _LARGEST[kind] if span > 0 else 1.0, np.float32) for name, span in spans.items()}
+    bounds: dict[str, Any] = {
+        name: TensorData(lowest=np.float32(-span), highest=np.float32(span)) for name, span in spans.items()
+    }
+    zero = np.zeros((), ONNX_TYPE_TO_NP_TYPE[quant_type.tensor_type])
+    quantizer = QDQQuantizer(
+        own,
+        per_channel=kind == "INT8",
+        reduce_range=False,
+        weight_qType=quant_type,
+        activation_qType=quant_type,
+        tensors_range=TensorsData(CalibrationMethod.MinMax, bounds),
+        nodes_to_quantize=chosen,
+        nodes_to_exclude=[],
+        op_types_to_quantize=list(_OPERATORS),
+        extra_options={
+            "ActivationSymmetric": True,
+            "WeightSymmetric": True,
+            "QuantizeBias": False,
+            "AddQDQPairToWeight": True,
+            "DedicatedQDQPair": False,
+            "ForceQuantizeNoInputCheck": True,
+            "OpTypesToExcludeOutputQuantization": list(_OPERATORS),
+            "QDQDisableWeightAdjustForInt32Bias": True,
+            # ONNX Runtime would fit FP8 to the spread of the values, and cut off what lies 4.5 deviations out.
+            "TensorQuantOverrides": {name: [{"scale": scale, "zero_point": zero}] for name, scale in scales.items()},
+        },
+    )
+    quantizer.quantize_model()
+    result: onnx.ModelProto = quantizer.model.model
+    replace_nodes(result, topologically_sorted(result.graph.node))  # it puts the pairs at the end
+    return result
+
+
+def fp8_check_model(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same numbers as the Q/DQ pairs of an FP8 graph, written as arithmetic and Casts.
+
+    ONNX Runtime's CPU joins pairs and convolutions into operators that it has for 8-bit integers only, and then refuses
+    the graph.
+    """
+    import onnx
+    from onnx import helper
+
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    kind = onnx.TensorProto.FLOAT8E4M3FN
+    zeros = {tensor.name for tensor in model.graph.initializer if tensor.data_type == kind}
+    nodes = []
+    for node in model.graph.node:
+        own = zeros.issuperset(node.input[2:3])  # the source may hold pairs of INT8
+        bits = f"{node.output[0]}__bits"
+        if own and node.op_type == "QuantizeLinear":
+            nodes.append(helper.make_node("Div", node.input[:2], [bits]))
+            nodes.append(helper.make_node("Cast", [bits], node.output, to=kind))
+        elif own and node.op_type == "DequantizeLinear":
+            nodes.append(helper.make_node("Cast", node.input[:1], [bits], to=onnx.TensorProto.FLOAT))
+            nodes.append(helper.make_node("Mul", [bits, node.input[1]], node.output))
+        else:
+            nodes.append(node)
+    replace_nodes(result, nodes)
+    return result
+
+
+def _state_kernels(model: onnx.ModelProto) -> None:
+    """Write the kernel's size on every convolution: behind a Q/DQ pair TensorRT no longer sees it in the weights."""
+    from onnx import helper
+
+    weights = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        stated = any(attribute.name == "kernel_shape" for attribute in node.attribute)
+        if node.op_type == "Conv" and node.input[1] in weights and not stated:
+            node.attribute.append(helper.make_attribute("kernel_shape", list(weights[node.input[1]][2:])))
+
+
+def activations_of(model: onnx.ModelProto) -> list[str]:
+    """Names of the tensors that quantised nodes read, weights left out."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    chosen = set(quantizable_nodes(model))
+    return list(
+        dict.fromkeys(
+            name for node in model.graph.node if node.name in chosen for name in node.input[:2] if name not in weights
+        )
+    )
+
+
+def _weight_spans(model: onnx.ModelProto, chosen: Collection[str]) -> dict[str, float]:
+    from onnx import numpy_helper
+
+    read = {name for node in model.graph.node if node.name in set(chosen) for name in node.input[:2]}
+    return {
+        tensor.name: float(np.max(np.abs(numpy_helper.to_array(tensor)), initial=0.0))
+        for tensor in model.graph.initializer
+        if tensor.name in read
+    }
+
+
+def quantizable_nodes(model: onnx.ModelProto) -> Iterator[str]:
     """Names of nodes worth quantising: products with weights, and additions of two of their results."""
     weights = {tensor.name for tensor in model.graph.initializer}
     producers = {name: node for node in model.graph.node for name in node.output}
@@ -130,22 +193,3 @@ def _joins_convolutions(node: onnx.NodeProto, producers: Mapping[str, onnx.NodeP
     arms = [producers.get(name) for name in node.input]
     kinds = [arm.op_type if arm is not None else "" for arm in arms]
     return "Conv" in kinds and all(kind in {"Conv", "Relu", "Add", "Clip", "MaxPool"} for kind in kinds)
-
-
-class _Reader:
-    """Hands every calibration sample to ONNX Runtime, as often as it starts over."""
-
-    def __init__(self, samples: Samples, *, batched: bool) -> None:
-        self._samples = samples
-        self._batched = batched
-        self._rows: Iterator[Mapping[str, Any]] | None = None
-
-    def get_next(self) -> Mapping[str, Any] | None:
-        """The next inputs, or ``None`` at the end."""
-        if self._rows is None:
-            self._rows = iter(chunks(self._samples, batched=self._batched))
-        return next(self._rows, None)
-
-    def rewind(self) -> None:
-        """Begin again."""
-        self._rows = None

@@ -17,6 +17,8 @@ from tritonforge_generator.precision.model_file import saved
 if TYPE_CHECKING:
     import onnx
 
+INFINITE: Final = 1e38
+"""Magnitudes from here on stand for infinity: attention masks are made with FP32's smallest number, -3.4e38."""
 _CHUNK_ROWS: Final = 8
 
 
@@ -31,18 +33,25 @@ def ranges_from_samples(model: onnx.ModelProto, samples: Samples, *, batched: bo
         batched: Whether a sample is one row of a batch.
 
     Returns:
-        By tensor name; infinite or NaN where the graph itself gives that.
+        By tensor name. Values that are not finite, or beyond ``INFINITE``, do not count: 16 bits hold infinities too.
     """
     import onnx
-    from onnx import helper
+    from onnx import helper, numpy_helper
 
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     names = _watchable(watched)
+    for bound, number in (("__range_infinite", INFINITE), ("__range_zero", 0.0)):
+        watched.graph.initializer.append(numpy_helper.from_array(np.array(number, np.float32), bound))
     for index, name in enumerate(names):
-        watched.graph.node.append(helper.make_node("Abs", [name], [f"__range_abs_{index}"]))
-        watched.graph.node.append(
-            helper.make_node("ReduceMax", [f"__range_abs_{index}"], [f"__range_{index}"], keepdims=0)
+        size, usable, chosen = (f"__range_{part}_{index}" for part in ("size", "usable", "chosen"))
+        watched.graph.node.extend(
+            [
+                helper.make_node("Abs", [name], [size]),
+                helper.make_node("Less", [size, "__range_infinite"], [usable]),  # false for NaN
+                helper.make_node("Where", [usable, size, "__range_zero"], [chosen]),
+                helper.make_node("ReduceMax", [chosen], [f"__range_{index}"], keepdims=0),
+            ]
         )
     del watched.graph.output[:]
     watched.graph.output.extend(
@@ -53,7 +62,7 @@ def ranges_from_samples(model: onnx.ModelProto, samples: Samples, *, batched: bo
         session = OnnxSession(saved(watched, Path(folder) / "ranges.onnx"))
         for inputs in chunks(samples, batched=batched):
             for index, value in enumerate(session.run(inputs).values()):
-                largest[names[index]] = float(np.maximum(largest[names[index]], np.max(value)))  # keeps NaN
+                largest[names[index]] = max(largest[names[index]], float(value))
     return largest
 
 

@@ -59,34 +59,30 @@ class _Search:
 
 
 def repaired(
-    stage: PrecisionStage, failed: TypedGraph, folder: Path, samples: Samples, evaluate: Evaluate, *, batched: bool
+    stage: PrecisionStage, ranked: Sequence[tuple[str, str]], layer_count: int, folder: Path, evaluate: Evaluate
 ) -> Repair | None:
     """Search the fewest nodes that must stay in FP32.
 
-    First every tensor is compared with its FP32 value inside one run of both graphs, which ranks the nodes by the error
-    that is born in them. Then the first 1, 2, 4, … of that order are kept until the gate passes, and nodes that turn
-    out not to matter are given back, half of them at a time.
+    The first 1, 2, 4, … of the culprits are kept until the gate passes, and nodes that turn out not to matter are given
+    back, half of them at a time and then fewer.
 
     Args:
         stage: Writes the graph.
-        failed: The graph that failed the gate.
+        ranked: The culprits of the graph that failed, worst first.
+        layer_count: Nodes that could be smaller.
         folder: Where graphs are written, over each other.
-        samples: Inputs that showed the failure.
         evaluate: Judges a graph.
-        batched: Whether a sample is one row of a batch.
 
     Returns:
         The repaired graph, written last; ``None`` when the share of nodes that may be kept does not suffice.
     """
-    ranked = culprits(stage, failed, samples, batched=batched)
-    most = int(stage.options.repair.max_layer_share * max(failed.layer_count, 1))
+    limit = min(int(stage.options.repair.max_layer_share * layer_count), len(ranked))
     search = _Search(stage, folder, evaluate)
     size = 1
     passing: Repair | None = None
-    while passing is None and size <= min(most, len(ranked)) and search.count < _EVALUATIONS:
+    while passing is None and size <= limit:
         attempt = search.try_keeping(dict(ranked[:size]))
         passing = attempt if attempt.accuracy.passed else None
-        limit = min(most, len(ranked))
         size = size * 2 if size == limit or size * 2 <= limit else limit
     if passing is None:
         return None
@@ -96,35 +92,33 @@ def repaired(
 
 
 def _minimised(search: _Search, passing: Repair) -> Repair:
-    """Give nodes back while the gate still passes (delta debugging, Zeller and Hildebrandt 2002)."""
+    """Give nodes back while the gate passes, in ever smaller groups (after Zeller and Hildebrandt, 2002)."""
     best = passing
-    parts = 2
-    while len(best.kept) > 1 and search.count < _EVALUATIONS:
+    size = len(best.kept) // 2
+    while size > 0:
         names = list(best.kept)
-        step = max(len(names) // parts, 1)
-        smaller = None
-        for start in range(0, len(names), step):
-            left = {name: best.kept[name] for name in names if name not in names[start : start + step]}
-            if not left or search.count >= _EVALUATIONS:
-                continue
-            attempt = search.try_keeping(left)
-            if attempt.accuracy.passed:
-                smaller = attempt
-                break
-        if smaller is not None:
-            best, parts = smaller, max(parts - 1, 2)
-        elif step == 1:
-            break
-        else:
-            parts *= 2
+        for start in range(0, len(names), size):
+            left = {name: best.kept[name] for name in best.kept if name not in names[start : start + size]}
+            if search.count >= _EVALUATIONS:
+                return best
+            if left:
+                attempt = search.try_keeping(left)
+                best = attempt if attempt.accuracy.passed else best
+        size //= 2
     return best
 
 
 def culprits(stage: PrecisionStage, typed: TypedGraph, samples: Samples, *, batched: bool) -> list[tuple[str, str]]:
     """Nodes in the order in which they spoil the result, each with what was seen.
 
-    Nodes where values stop being finite come first, in graph order; then those whose output is worse than their
-    inputs, by how much.
+    Every tensor is compared with its FP32 value inside one run of both graphs. Nodes where values stop being finite
+    come first, in graph order; then those whose output is worse than their inputs, by how much.
+
+    Args:
+        stage: What wrote the graph.
+        typed: The graph that failed the gate; its files must be there still.
+        samples: Inputs that showed the failure.
+        batched: Whether a sample is one row of a batch.
     """
     candidates = set(stage.candidates(typed))
     errors = tensor_errors(stage.model, loaded(typed.check_path), samples, batched=batched)
@@ -226,6 +220,17 @@ def _add_twin(both: onnx.ModelProto, reference: onnx.ModelProto) -> None:
         node = onnx.NodeProto()
         node.CopyFrom(original)
         node.name = _TWIN + node.name
-        node.input[:] = [name if name in shared or name == "" else _TWIN + name for name in node.input]
+        _read_twin(node, shared | {""})
         node.output[:] = [_TWIN + name if name != "" else "" for name in node.output]
         both.graph.node.append(node)
+
+
+def _read_twin(node: onnx.NodeProto, known: set[str]) -> None:
+    """Let a node, and its subgraphs, read the FP32 graph's tensors."""
+    node.input[:] = [name if name in known else _TWIN + name for name in node.input]
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+            own |= {name for inner in graph.node for name in inner.output}
+            for inner in graph.node:
+                _read_twin(inner, known | own)

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tritonforge_generator.errors import PrecisionError
 from tritonforge_generator.graph import OnnxSession, Samples
@@ -21,11 +21,19 @@ from tritonforge_generator.precision.half import (
     typed_model,
 )
 from tritonforge_generator.precision.model_file import loaded, require_opset, saved
-from tritonforge_generator.precision.quantize import quantized_model
+from tritonforge_generator.precision.quantize import (
+    activations_of,
+    fp8_check_model,
+    quantizable_nodes,
+    quantized_model,
+)
 from tritonforge_generator.precision.ranges import ranges_from_samples
-from tritonforge_generator.spec import PrecisionOptions, PrecisionType
+from tritonforge_generator.precision.thresholds import thresholds_from_samples
+from tritonforge_generator.spec import CalibrationOptions, PrecisionOptions, PrecisionType
 
-MODEL_FILENAME = "model.onnx"
+MODEL_FILENAME: Final = "model.onnx"
+_CHECK_FILENAME: Final = "rounded.onnx"
+_LEAST_OPSET: Final[Mapping[PrecisionType, int]] = {"FP16": 9, "BF16": 13, "INT8": 13, "FP8": 19}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +44,8 @@ class TypedGraph:
         path: The ONNX file; weights above 1.9 GB lie beside it.
         sha256: Hex digest of that file.
         precision: The types.
-        check_path: What to run on a CPU to see what the types do to the numbers: the graph itself, or for FP16 and
-            BF16 its FP32 form with every tensor rounded.
+        check_path: What to run on a CPU to see what the types do to the numbers: the graph itself, or for FP16, BF16
+            and FP8 a form of it that computes in FP32 and rounds.
         kept_fp32: Nodes that could be smaller and are not, with reasons.
         layer_count: Nodes that could be smaller.
         calibration: Fingerprint and origin of the calibration samples; empty where none were used.
@@ -82,10 +90,9 @@ class PrecisionStage:
         self._batched = batched
         self.model = loaded(source)
         self._declared = self._declared_reasons()
-        self._ranges: Mapping[str, float] = {}
-        if options.type in {"FP16", "BF16"}:
-            require_opset(self.model, 13 if options.type == "BF16" else 7, reason=f"precision {options.type}")
-            self._ranges = ranges_from_samples(self.model, self._samples, batched=batched)
+        if options.type in _LEAST_OPSET:
+            require_opset(self.model, _LEAST_OPSET[options.type], reason=f"precision {options.type}")
+        self._ranges = self._found_ranges()  # once: a search writes the graph again and again
 
     @property
     def _samples(self) -> Samples:
@@ -109,7 +116,7 @@ class PrecisionStage:
             return self._quantized(path, reasons)
         plan = self._half_plan(reasons)
         saved(typed_model(self.model, plan), path)
-        check_path = saved(rounded_model(self.model, plan), folder / "rounded.onnx")
+        check_path = saved(rounded_model(self.model, plan), folder / _CHECK_FILENAME)
         return self._finished(path, check_path, plan.kept, plan.candidate_count)
 
     def candidates(self, typed: TypedGraph) -> list[str]:
@@ -118,9 +125,19 @@ class PrecisionStage:
         if typed.precision in {"FP16", "BF16"}:
             slots = self._half_plan({}).slots
             return [node.name for node in self.model.graph.node if node.name in slots and node.name not in kept]
-        # The quantiser leaves nodes that it does not know alone.
-        operators = {"Conv", "Gemm", "MatMul", "Add"}
-        return [node.name for node in self.model.graph.node if node.op_type in operators and node.name not in kept]
+        return [name for name in quantizable_nodes(self.model) if name not in kept]
+
+    def _found_ranges(self) -> Mapping[str, float]:
+        """The largest magnitudes for 16 bits, the thresholds for fewer, and nothing for FP32."""
+        if self.options.type in {"FP32", "TF32"}:
+            return {}
+        if self.options.type in {"FP16", "BF16"}:
+            return ranges_from_samples(self.model, self._samples, batched=self._batched)
+        # FP8 has an exponent of its own, so that a range that holds everything costs small values nothing.
+        options = self.options.calibration if self.options.type == "INT8" else CalibrationOptions(method="MinMax")
+        return thresholds_from_samples(
+            self.model, activations_of(self.model), self._samples, options, batched=self._batched
+        )
 
     def _half_plan(self, reasons: Mapping[str, str]) -> HalfPlan:
         half = "FP16" if self.options.type == "FP16" else "BF16"
@@ -128,19 +145,15 @@ class PrecisionStage:
 
     def _quantized(self, path: Path, reasons: Mapping[str, str]) -> TypedGraph:
         kind = "INT8" if self.options.type == "INT8" else "FP8"
-        model = quantized_model(
-            self.model,
-            kind,  # type: ignore[arg-type]
-            self._samples,
-            self.options.calibration,
-            batched=self._batched,
-            excluded=reasons,
-        )
+        model = quantized_model(self.model, kind, self._ranges, excluded=reasons)  # type: ignore[arg-type]
         saved(model, path)
+        check_path = saved(fp8_check_model(model), path.with_name(_CHECK_FILENAME)) if kind == "FP8" else path
         operators = {node.name: node.op_type for node in self.model.graph.node}
-        kept = tuple(KeptNode(name=name, operator=operators[name], reason=reason) for name, reason in reasons.items())
-        count = sum(operator in {"Conv", "Gemm", "MatMul"} for operator in operators.values())
-        return self._finished(path, path, kept, count)
+        layers = list(quantizable_nodes(self.model))
+        kept = tuple(
+            KeptNode(name=name, operator=operators[name], reason=reasons[name]) for name in layers if name in reasons
+        )
+        return self._finished(path, check_path, kept, len(layers))
 
     def _finished(self, path: Path, check_path: Path, kept: tuple[KeptNode, ...], layer_count: int) -> TypedGraph:
         OnnxSession(check_path)  # it must load before anything is built from it; BF16 itself has no CPU kernels

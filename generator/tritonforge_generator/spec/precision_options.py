@@ -28,7 +28,7 @@ class CalibrationOptions(DeclaredModel):
         "mappings of input name to array; by default drawn samples.",
     )
     method: CalibrationMethod = Field(
-        default="MinMax", description="How a range is chosen for INT8; FP8 fits a distribution."
+        default="MinMax", description="How a range is chosen for INT8; FP8's holds all values."
     )
     percentile: Annotated[float, Field(gt=50, le=100)] = Field(
         default=99.99, description="Share of values inside the range, for the method Percentile."
@@ -50,7 +50,7 @@ class PrecisionOptions(DeclaredModel):
     type: PrecisionType = Field(
         default="TF32",
         description="FP32 computes as exported; TF32 lets the GPU round factors to 10 bits; FP16 and BF16 store and "
-        "compute in 16 bits; INT8 and FP8 quantise convolutions and matrix products and leave the rest in FP16.",
+        "compute in 16 bits; INT8 and FP8 quantise convolutions and matrix products and leave the rest in FP32.",
     )
     keep_fp32: tuple[str, ...] = Field(
         default=(), description="Nodes that stay in FP32: names with * and ?, or operator types."

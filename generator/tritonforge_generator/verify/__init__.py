@@ -5,10 +5,11 @@ from tritonforge_generator.verify.plan_gates import plan_checks, plan_datatypes
 from tritonforge_generator.verify.reference import Reference, preprocessing_check, reference_from_path
 from tritonforge_generator.verify.served import served_check
 from tritonforge_generator.verify.typed import proven_typed_graph
-from tritonforge_generator.verify.verification import Check, OutputFigures, Verification
+from tritonforge_generator.verify.verification import Check, GatesFailedError, OutputFigures, Verification
 
 __all__ = [
     "Check",
+    "GatesFailedError",
     "OutputFigures",
     "Reference",
     "Verification",

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from tritonforge_generator.plan import Engine, Plan, Runner, objection_of_release, plan_header_from_path
+from tritonforge_generator.plan import (
+    Engine,
+    Plan,
+    Runner,
+    ShapeRange,
+    objection_of_release,
+    plan_header_from_path,
+)
 from tritonforge_generator.plan.containers import tensorrt_of_release
 from tritonforge_generator.spec import InstanceGroup, ModelOptions, PrecisionOptions
 from tritonforge_generator.verify.gates import batch_check, batch_sizes
-from tritonforge_generator.verify.reference import Reference
+from tritonforge_generator.verify.reference import Reference, reference_from_path
 from tritonforge_generator.verify.typed import precision_check
 from tritonforge_generator.verify.verification import Check
 
 
 def plan_checks(
-    plan: Plan, reference: Reference, options: ModelOptions, *, max_batch_size: int, server: str | None
+    plan: Plan, source: Path, reference: Reference, options: ModelOptions, *, max_batch_size: int, server: str | None
 ) -> list[Check]:
     """Run every gate of a plan that needs no server.
 
     Args:
         plan: The plan.
+        source: The FP32 graph's file.
         reference: The FP32 graph's answers, in the plan's types.
         options: What the user declared.
         max_batch_size: As configured; 0 for shapes in full.
@@ -28,52 +37,98 @@ def plan_checks(
     """
     checks = [
         Check(name="the plan computes in what was asked", passed=plan.proof.passed, summary=plan.proof.summary),
-        memory_check(plan, options.instance_group),
+        instances_check(plan, options.instance_group, max_batch_size=max_batch_size),
     ]
+    if checks[-1].passed:  # then every profile that is asked for exists
+        checks.append(memory_check(plan, options.instance_group))
     if server is not None:
         checks.append(server_check(plan.path, server, version_compatible=options.tensorrt.version_compatible))
     precision = options.precision_options or PrecisionOptions()
     with Engine(plan.path, plan.gpu.device_id) as engine:
-        with Runner(engine) as runner:
-            checks.append(precision_check(reference, runner, precision, "the plan answers like the FP32 graph"))
-        if max_batch_size > 0:
-            checks += [
-                _profile_check(engine, index, reference, max_batch_size) for index in range(len(engine.profiles))
-            ]
+        for index, ranges in enumerate(engine.profiles):
+            within = _reference_within(ranges, reference, plan, source, options)
+            checks += _profile_checks(engine, index, within, precision, max_batch_size)
     return checks
 
 
-def _profile_check(engine: Engine, profile: int, reference: Reference, max_batch_size: int) -> Check:
-    ranges = engine.profiles[profile].values()
-    low, high = max(one.min[0] for one in ranges), min(one.max[0] for one in ranges)
-    sizes = sorted({size for size in (*batch_sizes(max_batch_size), high) if low <= size <= high})
+def _reference_within(
+    ranges: Mapping[str, ShapeRange], reference: Reference, plan: Plan, source: Path, options: ModelOptions
+) -> Reference:
+    """The reference, or one on samples of the profile's own shape where it takes no others."""
+    shapes = reference.sample_shapes
+    if reference.batched:
+        shapes = {name: (ranges[name].min[0], *shape) for name, shape in shapes.items()}
+    if all(one.holds(shapes[name]) for name, one in ranges.items()):
+        return reference
+    rows = 1 if reference.batched else 0
+    drawn = options.verify.model_copy(
+        update={"samples": None, "shapes": {name: one.opt[rows:] for name, one in ranges.items()}}
+    )
+    other = reference_from_path(source, drawn, batched=reference.batched).in_types(plan_datatypes(plan))
+    return replace(other, tolerance=reference.tolerance, default_tolerance=reference.default_tolerance)
+
+
+def _profile_checks(
+    engine: Engine, profile: int, reference: Reference, precision: PrecisionOptions, max_batch_size: int
+) -> list[Check]:
+    """What one profile answers: to single rows where it takes them, and in batches."""
+    checks = []
+    low, high = _rows(engine.profiles[profile]) if max_batch_size > 0 else (1, 1)
     with Runner(engine, profiles=(profile,)) as runner:
-        check = batch_check(reference, runner, max_batch_size=max_batch_size, sizes=sizes)
+        if low == 1:
+            checks.append(precision_check(reference, runner, precision, "the plan answers like the FP32 graph"))
+        if max_batch_size > 0:
+            sizes = sorted({size for size in (*batch_sizes(max_batch_size), low, high) if low <= size <= high})
+            checks.append(batch_check(reference, runner, max_batch_size=max_batch_size, sizes=sizes))
     several = f" (profile {profile})" if len(engine.profiles) > 1 else ""
-    return Check(name=check.name + several, passed=check.passed, summary=check.summary, figures=check.figures)
+    return [replace(check, name=check.name + several) for check in checks]
 
 
-def memory_check(plan: Plan, groups: Sequence[InstanceGroup]) -> Check:
-    """Check that all instances of a plan fit the GPU that built it.
+def _rows(ranges: Mapping[str, ShapeRange]) -> tuple[int, int]:
+    """The smallest and the largest batch of a profile."""
+    return max(one.min[0] for one in ranges.values()), min(one.max[0] for one in ranges.values())
 
-    Every instance of the embedded server is a process with two batches in flight, each with the weights and a context
-    for each of its profiles. The C++ backend takes less, as its instances share the weights.
+
+def instances_check(plan: Plan, groups: Sequence[InstanceGroup], *, max_batch_size: int) -> Check:
+    """Check that the instances of every group can run whatever the server sends them.
+
+    A batch may go to any instance, so each group's profiles must hold all sizes.
     """
-    name = "all instances fit the GPU's memory"
-    needed = 0
-    instances = 0
+    name = "every instance takes every batch"
     for group in groups:
         profiles = group.profile or range(len(plan.profiles))
         missing = [index for index in profiles if index >= len(plan.profiles)]
         if missing:
             summary = f"instance_group asks for profile {missing[0]}, the plan has {len(plan.profiles)}"
             return Check(name=name, passed=False, summary=summary)
-        contexts = sum(plan.device_memory_bytes[index] for index in profiles)
-        needed += 2 * group.count * (plan.size_bytes + contexts)
-        instances += group.count
+        held = [_rows(plan.profiles[index]) for index in profiles] if max_batch_size > 0 else []
+        for size in range(1, max_batch_size + 1):
+            if not any(low <= size <= high for low, high in held):
+                asked = ", ".join(str(index) for index in profiles)
+                summary = f"no profile of an instance_group (profile: {asked}) holds {size} rows"
+                return Check(name=name, passed=False, summary=summary)
+    return Check(name=name, passed=True, summary=f"with the profiles of {len(groups)} instance groups")
+
+
+def memory_check(plan: Plan, groups: Sequence[InstanceGroup]) -> Check:
+    """Check that all instances of a plan fit a GPU like the one that built it.
+
+    Every instance of the embedded server is a process with two batches in flight, each with the weights and a context
+    for each of its profiles. The C++ backend takes less, as its instances share the weights.
+    """
+
+    def taken(group: InstanceGroup) -> int:
+        profiles = group.profile or range(len(plan.profiles))
+        return group.count * 2 * (plan.size_bytes + sum(plan.device_memory_bytes[index] for index in profiles))
+
+    gpus = {plan.gpu.device_id}.union(*(group.gpus for group in groups))
+    placed = [[group for group in groups if not group.gpus or gpu in group.gpus] for gpu in sorted(gpus)]
+    fullest = max(placed, key=lambda one: sum(map(taken, one)))
+    needed = sum(map(taken, fullest))
+    instances = sum(group.count for group in fullest)
     total = plan.gpu.memory_bytes
     summary = f"{instances} instances take {needed / 1e9:.2f} GB of {total / 1e9:.1f} GB"
-    return Check(name=name, passed=needed <= total, summary=summary)
+    return Check(name="all instances fit the GPU's memory", passed=needed <= total, summary=summary)
 
 
 def server_check(path: Path, server: str, *, version_compatible: bool) -> Check:

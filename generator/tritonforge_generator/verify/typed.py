@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from tritonforge_generator.errors import TritonforgeError
 from tritonforge_generator.graph import Graph, OnnxSession
@@ -13,11 +14,14 @@ from tritonforge_generator.precision import (
     TypedGraph,
     accuracy,
     calibration_from_text,
+    culprits,
     repaired,
 )
 from tritonforge_generator.spec import PrecisionOptions
 from tritonforge_generator.verify.reference import Reference
 from tritonforge_generator.verify.verification import Check, Comparison
+
+_NAMED_CULPRITS: Final = 5
 
 
 def proven_typed_graph(
@@ -52,13 +56,18 @@ def proven_typed_graph(
     repair_note = ""
     if not found.passed and options.repair.enable and typed.layer_count > 0:
         first = found.summary
-        repair = repaired(stage, typed, folder, reference.samples, evaluate, batched=reference.batched)
+        ranked = culprits(stage, typed, reference.samples, batched=reference.batched)
+        repair = repaired(stage, ranked, typed.layer_count, folder, evaluate)
         if repair is not None:
             typed, found = repair.typed, repair.accuracy
             repair_note = f"; before repair: {first}"
         else:
-            share = options.repair.max_layer_share
-            repair_note = f"; keeping {share:.0%} of the layers in FP32 does not mend it (precision.repair)"
+            typed = stage.typed_graph(folder)  # the search wrote over it
+            worst = ", ".join(f"{name} ({reason})" for name, reason in ranked[:_NAMED_CULPRITS])
+            repair_note = (
+                f"; keeping at most {options.repair.max_layer_share:.0%} of its {typed.layer_count} layers in FP32 "
+                f"(precision.repair.max_layer_share) does not mend it; the worst are {worst}"
+            )
     kept = "".join(f"; kept in FP32: {node.name} ({node.reason})" for node in typed.kept_fp32)
     check = precision_check(
         reference, OnnxSession(typed.check_path), options, f"{options.type} stays near FP32 on the CPU"

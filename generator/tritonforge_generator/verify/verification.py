@@ -51,6 +51,24 @@ class Check:
     figures: tuple[OutputFigures, ...] = ()
 
 
+class GatesFailedError(VerificationError):
+    """Gates of a model failed.
+
+    Args:
+        verification: What was checked and what came of it.
+    """
+
+    def __init__(self, verification: Verification) -> None:
+        failed = "; ".join(f"{check.name}: {check.summary}" for check in verification.checks if not check.passed)
+        super().__init__(
+            f"model '{verification.model}' was not published",
+            expected="every gate to pass",
+            got=failed or "no gate ran",
+            action="Mend the model or the spec; tritonforge generate --html writes all gates and figures on a page.",
+        )
+        self.verification = verification
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
     """All gates of one model.
@@ -74,16 +92,10 @@ class Verification:
         """Stop here unless every gate passed.
 
         Raises:
-            VerificationError: Naming each gate that failed.
+            GatesFailedError: Naming each gate that failed.
         """
         if not self.passed:
-            failed = "; ".join(f"{check.name}: {check.summary}" for check in self.checks if not check.passed)
-            raise VerificationError(
-                f"model '{self.model}' was not published",
-                expected="every gate to pass",
-                got=failed or "no gate ran",
-                action="Mend the model or the spec; see the verification table.",
-            )
+            raise GatesFailedError(self)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for reports and the manifest."""
