@@ -16,7 +16,7 @@ from tritonforge_generator.plan.diagnosis import diagnosis_of
 from tritonforge_generator.plan.engine import Engine
 from tritonforge_generator.plan.flops import flops_by_node
 from tritonforge_generator.plan.layers import layers_from_inspector, precision_proof
-from tritonforge_generator.plan.network import check_opset, parsed_network, set_types
+from tritonforge_generator.plan.network import check_opset, node_types, parsed_network, set_types
 from tritonforge_generator.plan.plan import Plan, TimingCacheUse
 from tritonforge_generator.plan.profiles import Profile
 from tritonforge_generator.plan.progress import LogProgress, OnProgress, monitor
@@ -85,10 +85,9 @@ def build_plan(request: BuildRequest, on_progress: OnProgress) -> Plan:
     builder = trt.Builder(handle)
     if builder is None:
         raise PlanBuildError("TensorRT's builder does not start", got="; ".join(log.errors))
-    nodes = [(node.name, node.op_type) for node in skeleton.graph.node]
-    network, _parser = parsed_network(builder, handle, request.network, nodes, log.errors)
+    network, _parser = parsed_network(builder, handle, request.network, skeleton, log.errors)
     config = builder.create_builder_config()
-    set_types(network, config, request.precision)
+    set_types(network, config, request.precision, node_types(skeleton))
     _set_options(config, request.options)
     _add_profiles(builder, config, network, request.profiles)
     if (progress := monitor(on_progress)) is not None:
@@ -166,14 +165,20 @@ def _refuse_types(skeleton: Any) -> None:
 def _set_options(config: Any, options: TensorRTOptions) -> None:
     trt = tensorrt_api.tensorrt()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    config.set_tactic_sources(tensorrt_api.tactic_sources())
+    config.set_tactic_sources(tensorrt_api.tactic_sources(options.tactic_sources))
     config.builder_optimization_level = options.builder_optimization_level
     if options.workspace_bytes is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
+    for pool, size_bytes in options.memory_pool_bytes.items():
+        kind = tensorrt_api.member(
+            "MemoryPoolType", pool, option=f"tensorrt.memory_pool_bytes {pool}", since="TensorRT 10 or later"
+        )
+        config.set_memory_pool_limit(kind, size_bytes)
     for name, since in {
         "avg_timing_iterations": "any version",
         "max_aux_streams": "any version",
         "max_num_tactics": "TensorRT 10.4 or later",
+        "l2_limit_for_tiling": "TensorRT 10.8 or later",
     }.items():
         value = getattr(options, name)
         if value is not None:
@@ -193,22 +198,32 @@ def _set_options(config: Any, options: TensorRTOptions) -> None:
         option=f"tensorrt.hardware_compatibility_level {options.hardware_compatibility_level}",
         since="TensorRT 10.9 or later",
     )
-    flags = {
-        "SPARSE_WEIGHTS": (options.sparse_weights, "sparse_weights"),
-        "VERSION_COMPATIBLE": (options.version_compatible, "version_compatible"),
-        "EXCLUDE_LEAN_RUNTIME": (options.exclude_lean_runtime, "exclude_lean_runtime"),
-        "REFIT": (options.refit, "refit"),
-        "STRIP_PLAN": (options.strip_plan, "strip_plan"),
-        "GPU_FALLBACK": (options.dla_core is not None and options.gpu_fallback, "gpu_fallback"),
-    }
-    for flag, (wanted, option) in flags.items():
-        if wanted:
-            config.set_flag(
-                tensorrt_api.member("BuilderFlag", flag, option=f"tensorrt.{option}", since="TensorRT 10 or later")
-            )
+    _set_flags(config, options)
     if options.dla_core is not None:
         config.default_device_type = trt.DeviceType.DLA
         config.DLA_core = options.dla_core
+
+
+def _set_flags(config: Any, options: TensorRTOptions) -> None:
+    wanted = {
+        "SPARSE_WEIGHTS": options.sparse_weights,
+        "VERSION_COMPATIBLE": options.version_compatible,
+        "EXCLUDE_LEAN_RUNTIME": options.exclude_lean_runtime,
+        "REFIT": options.refit,
+        "STRIP_PLAN": options.strip_plan,
+        "DISTRIBUTIVE_INDEPENDENCE": options.distributive_independence,
+        "ERROR_ON_TIMING_CACHE_MISS": options.error_on_timing_cache_miss,
+        "DISABLE_COMPILATION_CACHE": options.disable_compilation_cache,
+        "GPU_FALLBACK": options.dla_core is not None and options.gpu_fallback,
+    }
+    for flag in (name for name, is_wanted in wanted.items() if is_wanted):
+        since = "TensorRT 10.12 or later" if flag == "DISTRIBUTIVE_INDEPENDENCE" else "TensorRT 10 or later"
+        config.set_flag(tensorrt_api.member("BuilderFlag", flag, option=f"tensorrt.{flag.lower()}", since=since))
+    for feature, is_on in options.preview_features.items():
+        option = f"tensorrt.preview_features {feature}"
+        config.set_preview_feature(
+            tensorrt_api.member("PreviewFeature", feature, option=option, since="a version that has it"), is_on
+        )
 
 
 def _add_profiles(builder: Any, config: Any, network: Any, profiles: tuple[Profile, ...]) -> None:

@@ -84,15 +84,17 @@ def _run_child(work: Path, request: BuildRequest, on_progress: OnProgress) -> Ma
     request_path.write_text(json.dumps(request_to_json(request), indent=1), encoding="utf-8")
     command = [sys.executable, "-m", "tritonforge_generator.plan.child", str(request_path), str(result_path)]
     replay = work / "replay.sh"
-    replay.write_text(f"#!/bin/sh\nexec {shlex.join(command)}\n", encoding="utf-8")
+    packages = os.pathsep.join(path for path in sys.path if path != "")
+    script = f"#!/bin/sh\nexport PYTHONPATH={shlex.quote(packages)}\nexec {shlex.join(command)}\n"
+    replay.write_text(script, encoding="utf-8")
     replay.chmod(0o755)
-    environment = {**inherited(), "PYTHONPATH": os.pathsep.join(path for path in sys.path if path != "")}
+    environment = {**inherited(), "PYTHONPATH": packages}
     # A session of its own: Ctrl-C reaches this process only, which then ends the whole group.
     child = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, start_new_session=True
     )
     try:
-        last_words = _follow(child, request.options.time_budget_s, on_progress)
+        last_words = _follow(child, request.options.time_budget_s, on_progress, replay)
     finally:
         _end(child)
     if not result_path.is_file():
@@ -109,7 +111,7 @@ def _run_child(work: Path, request: BuildRequest, on_progress: OnProgress) -> Ma
     return plan
 
 
-def _follow(child: subprocess.Popen[bytes], time_budget_s: float | None, on_progress: OnProgress) -> str:
+def _follow(child: subprocess.Popen[bytes], time_budget_s: float | None, on_progress: OnProgress, replay: Path) -> str:
     """Pass progress on until the child ends.
 
     Returns:
@@ -139,7 +141,7 @@ def _follow(child: subprocess.Popen[bytes], time_budget_s: float | None, on_prog
                 "the build took longer than allowed",
                 expected=f"at most {time_budget_s:g} s (tensorrt.time_budget_s)",
                 got="no plan by then",
-                action="Raise it, or lower tensorrt.builder_optimization_level.",
+                action=f"Raise it, or lower tensorrt.builder_optimization_level. {replay} builds without a limit.",
             ) from None
         if line is None:
             break

@@ -5,13 +5,18 @@ python -m tritonforge_generator.plan.child REQUEST.json RESULT.json
 
 from __future__ import annotations
 
+import ctypes
 import json
+import signal
 import sys
 from pathlib import Path
+from typing import Final
 
 from tritonforge_generator.errors import PlanBuildError, TritonforgeError
 from tritonforge_generator.plan.build import BuildRequest, build_plan, plan_facts
 from tritonforge_generator.spec import ProfileShapes, TensorRTOptions
+
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 
 def main(request_path: Path, result_path: Path) -> int:
@@ -50,5 +55,11 @@ def _say(share: float | None, text: str) -> None:
     sys.stdout.flush()
 
 
+def _end_with_parent() -> None:
+    """A build that nobody waits for any more would hold the GPU for minutes."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 if __name__ == "__main__":
+    _end_with_parent()
     sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

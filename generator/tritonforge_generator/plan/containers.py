@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from tritonforge_generator.errors import PlanError
+from tritonforge_generator.plan import tensorrt_api
 
 TENSORRT_BY_RELEASE: Final[Mapping[str, str]] = {
     "23.04": "8.6.1.2",
@@ -75,7 +76,7 @@ def tensorrt_of_release(release: str) -> str:
     return known
 
 
-def objection_of_release(release: str, plan_version: tuple[int, int, int, int], *, version_compatible: bool) -> str:
+def objection_of_release(release: str, plan_version: tuple[int, ...], *, version_compatible: bool) -> str:
     """Why a plan does not load in a Triton release; empty when it does, as far as is known.
 
     A plan needs the TensorRT that built it, in all four parts of the version. A version-compatible one also loads in
@@ -83,16 +84,35 @@ def objection_of_release(release: str, plan_version: tuple[int, int, int, int], 
 
     Args:
         release: For example ``"26.08"``.
-        plan_version: From the plan's header.
+        plan_version: From the plan's header, or what is known of the TensorRT that will build it.
         version_compatible: Whether it was built so.
     """
     server = tensorrt_of_release(release)
-    known = tuple(int(part) for part in server.split("."))
+    theirs = tuple(int(part) for part in server.split("."))
+    shared = min(len(theirs), len(plan_version))
+    known, ours = theirs[:shared], plan_version[:shared]
     if version_compatible:
-        next_major = {8: 10, 10: 11}.get(plan_version[0])
-        if known[0] == next_major or (known[0] == plan_version[0] and known >= plan_version[: len(known)]):
+        next_major = {8: 10, 10: 11}.get(ours[0])
+        if known[0] == next_major or (known[0] == ours[0] and known >= ours):
             return ""
-    elif plan_version[: len(known)] == known:
+    elif ours == known:
         return ""
     version = ".".join(str(part) for part in plan_version)
     return f"Triton {release} has TensorRT {server}, the plan was built by {version}"
+
+
+def require_release(release: str, *, version_compatible: bool) -> None:
+    """Make sure that a Triton release can load what the installed TensorRT builds, before it is built.
+
+    Raises:
+        PlanError: It cannot, or the release is not known.
+    """
+    installed = tuple(int(part) for part in tensorrt_api.version().split("."))
+    objection = objection_of_release(release, installed, version_compatible=version_compatible)
+    if objection != "":
+        raise PlanError(
+            "a plan that is built here does not load in the server",
+            expected=f"TensorRT {tensorrt_of_release(release)}, as Triton {release} has",
+            got=f"TensorRT {tensorrt_api.version()}",
+            action="Build where that TensorRT is installed, for example in the container, or correct server.",
+        )

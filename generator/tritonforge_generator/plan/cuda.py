@@ -173,7 +173,7 @@ class Stream(_Owned):
     """A queue of work on the current GPU that does not wait for the default stream."""
 
     def __init__(self) -> None:
-        self.handle = call("cudaStreamCreateWithFlags", cudart().cudaStreamNonBlocking)
+        self.handle: Any = call("cudaStreamCreateWithFlags", cudart().cudaStreamNonBlocking)
 
     @property
     def address(self) -> int:

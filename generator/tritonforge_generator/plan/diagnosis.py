@@ -38,7 +38,7 @@ _KNOWN: Final = tuple(
         (
             r"magic ?tag",
             "the file does not begin like a plan",
-            "It may carry a JSON prefix (tritonforge inspect plan --strip-prefix), or be no plan at all.",
+            "It may carry a JSON prefix (tritonforge inspect PLAN --strip-prefix OUT), or be no plan at all.",
         ),
         (
             r"header\.size == blobSize|empty memory buffer|Serialization assertion",

@@ -79,6 +79,8 @@ class Engine:
         self.device_id = device_id
         self.errors: list[str] = []
         self._log = tensorrt_api.logger(self._take_message)
+        self.handle: Any
+        self._runtime: Any
         self.handle, self._runtime = tensorrt_api.engine_from_path(path, self._log)
         if self.handle is None:
             known = diagnosis_of(self.errors)

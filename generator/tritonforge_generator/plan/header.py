@@ -1,16 +1,20 @@
-"""The first 28 bytes of a TensorRT plan: enough to know which TensorRT built it."""
+"""The beginning of a TensorRT plan: enough to know which TensorRT built it."""
 
 from __future__ import annotations
 
+import json
+import shutil
 import struct
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Any, Final
 
 from tritonforge_generator.errors import SourceError
 
 MAGIC: Final = b"ftrt"
-_HEADER: Final = struct.Struct("<4s20x4B")
+_HEADER: Final = struct.Struct("<4sI16x4B")
 _PREFIX: Final = struct.Struct("<I")
 _LONGEST_PREFIX_BYTES: Final = 1 << 20
 
@@ -21,12 +25,14 @@ class PlanHeader:
 
     Attributes:
         tensorrt_version: Version that built it: major, minor, patch, build.
-        prefix_bytes: Bytes in front of the plan that TensorRT does not expect. Some exporters put a length and JSON
-            there; Triton then fails with ``Magic tag does not match``.
+        prefix_bytes: Bytes in front of the plan that TensorRT does not expect. Some exporters (Ultralytics) put a
+            length and JSON there; Triton then fails with ``Magic tag does not match``.
+        metadata: The JSON of the prefix; empty where there is none.
     """
 
     tensorrt_version: tuple[int, int, int, int]
     prefix_bytes: int
+    metadata: Mapping[str, Any]
 
     @property
     def version_text(self) -> str:
@@ -37,7 +43,8 @@ class PlanHeader:
 def plan_header_from_path(path: Path) -> PlanHeader:
     """Read the header of a plan.
 
-    Layout: the tag ``ftrt`` in bytes 0 to 3 and the version in bytes 24 to 27, as TensorRT 8.6 and later write it.
+    Layout: the tag ``ftrt`` in bytes 0 to 3, the layout's number 0 in bytes 4 to 7 and the version in bytes 24 to 27,
+    as TensorRT 8.6 and later write it and ``trtexec --getPlanVersionOnly`` reads it.
 
     Args:
         path: The plan file.
@@ -47,22 +54,46 @@ def plan_header_from_path(path: Path) -> PlanHeader:
     """
     try:
         with path.open("rb") as stream:
+            prefix_bytes, metadata = _prefix(stream)
             start = stream.read(_HEADER.size)
-            prefix_bytes = 0
-            if len(start) == _HEADER.size and not start.startswith(MAGIC):
-                (length,) = _PREFIX.unpack(start[: _PREFIX.size])
-                if length <= _LONGEST_PREFIX_BYTES and start[_PREFIX.size : _PREFIX.size + 1] == b"{":
-                    prefix_bytes = _PREFIX.size + length
-                    stream.seek(prefix_bytes)
-                    start = stream.read(_HEADER.size)
     except OSError as error:
         raise SourceError(f"{path} cannot be read", expected="a TensorRT plan", got=str(error.strerror)) from error
     if len(start) < _HEADER.size or not start.startswith(MAGIC):
         raise SourceError(
-            f"{path} is no TensorRT plan",
+            f"{path} is no TensorRT plan" + (" behind its prefix" if prefix_bytes else ""),
             expected=f"a file that begins with {MAGIC!r}",
-            got=repr(start[:4]),
+            got=repr(start[:4]) if len(start) in {0, _HEADER.size} else f"{len(start)} bytes",
             action="Check that the file is complete and was written by TensorRT.",
         )
-    _, major, minor, patch, build = _HEADER.unpack(start)
-    return PlanHeader(tensorrt_version=(major, minor, patch, build), prefix_bytes=prefix_bytes)
+    _, layout, major, minor, patch, build = _HEADER.unpack(start)
+    if layout != 0:
+        raise SourceError(f"{path} has a header that is not known here", expected="layout 0", got=str(layout))
+    return PlanHeader(tensorrt_version=(major, minor, patch, build), prefix_bytes=prefix_bytes, metadata=metadata)
+
+
+def write_bare_plan(path: Path, destination: Path) -> None:
+    """Copy a plan without its prefix, as TensorRT and Triton expect it.
+
+    Raises:
+        SourceError: It cannot be read, is no plan, or has no prefix.
+    """
+    header = plan_header_from_path(path)
+    if header.prefix_bytes == 0:
+        raise SourceError(f"{path} has no prefix", expected="bytes in front of the plan", got="a plan as it should be")
+    with path.open("rb") as source, destination.open("xb") as target:
+        source.seek(header.prefix_bytes)
+        shutil.copyfileobj(source, target)
+
+
+def _prefix(stream: IO[bytes]) -> tuple[int, Mapping[str, Any]]:
+    """Size and JSON of a prefix; the stream stands behind it then."""
+    length_bytes = stream.read(_PREFIX.size)
+    if len(length_bytes) == _PREFIX.size and length_bytes != MAGIC:
+        (length,) = _PREFIX.unpack(length_bytes)
+        if 2 <= length <= _LONGEST_PREFIX_BYTES and stream.read(1) == b"{":
+            stream.seek(_PREFIX.size)
+            text = stream.read(length)
+            with suppress(ValueError):  # no JSON: then no plan either, which the caller says
+                return _PREFIX.size + length, json.loads(text)
+    stream.seek(0)
+    return 0, {}

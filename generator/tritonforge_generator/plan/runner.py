@@ -150,6 +150,17 @@ class Runner:
         """Where a tensor lies on the GPU; inputs are read from there, outputs written to it."""
         return self._device[name].address
 
+    def prepare(self, shapes: Mapping[str, Shape]) -> None:
+        """Choose the profile for a run, before anything is copied for it.
+
+        Args:
+            shapes: By input, its full shape.
+
+        Raises:
+            PlanError: No profile holds the shapes, so the device memory does not either.
+        """
+        self._prepare(shapes)
+
     def execute_to_host(self, shapes: Mapping[str, Shape]) -> dict[str, npt.NDArray[Any]]:
         """Queue one run on what lies in the inputs' device memory, and the copies of its outputs to the host.
 
@@ -248,14 +259,15 @@ class Runner:
             self._launch(lane)
             return
         graph = lane.graphs.get(shapes)
-        if graph is None and shapes in lane.seen and len(lane.graphs) < _GRAPH_LIMIT:
-            # TensorRT may finish its own preparations in the first run of a shape, so the second is captured.
-            graph = lane.graphs[shapes] = Graph(self.stream, lambda: self._launch(lane))
-        if graph is None:
-            self._launch(lane)
-            lane.seen.add(shapes)
-        else:
+        if graph is not None:
             graph.launch(self.stream)
+            return
+        self._launch(lane)
+        if shapes in lane.seen and len(lane.graphs) < _GRAPH_LIMIT:
+            # After a change of shapes TensorRT prepares itself in the first run, which cannot be captured.
+            self.stream.synchronize()
+            lane.graphs[shapes] = Graph(self.stream, lambda: self._launch(lane))
+        lane.seen.add(shapes)
 
     def _launch(self, lane: _Lane) -> None:
         if not lane.context.execute_async_v3(self.stream.address):

@@ -7,7 +7,7 @@ that names the option. The names per version were read from the bindings and are
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -128,10 +128,17 @@ def network_flags() -> int:
     return flags
 
 
-def tactic_sources() -> int:
-    """TensorRT's own kernels only: cuBLAS and cuDNN are deprecated, and off by default from 10 on."""
-    sources = tensorrt().TacticSource
-    return 1 << int(sources.EDGE_MASK_CONVOLUTIONS) | 1 << int(sources.JIT_CONVOLUTIONS)
+def tactic_sources(names: Sequence[str]) -> int:
+    """Bits of tactic sources.
+
+    Raises:
+        PlanError: The installed version lacks one.
+    """
+    bits = 0
+    for name in names:
+        option = f"tensorrt.tactic_sources {name}"
+        bits |= 1 << int(member("TacticSource", name, option=option, since="TensorRT 10 or earlier"))
+    return bits
 
 
 def datatype_of(dtype: Any, tensor: str) -> str:

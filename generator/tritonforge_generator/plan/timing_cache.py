@@ -37,7 +37,8 @@ def load_into(config: Any, path: Path) -> int:
         Bytes read; 0 for a new cache, also when TensorRT does not take the file.
     """
     known = path.read_bytes() if path.is_file() else b""
-    if known and config.set_timing_cache(config.create_timing_cache(known), False):
+    cache = config.create_timing_cache(known) if known else None
+    if cache is not None and config.set_timing_cache(cache, False):
         return len(known)
     config.set_timing_cache(config.create_timing_cache(b""), False)
     return 0
@@ -58,9 +59,13 @@ def save_from(config: Any, path: Path) -> int:
                 cache.combine(others, False)
         content = bytes(cache.serialize())
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-        Path(name).replace(path)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(content)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink()
+            raise
     return len(content)
 
 

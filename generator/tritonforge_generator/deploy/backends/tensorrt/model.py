@@ -27,7 +27,7 @@ import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingI
 from tritonforge_client.datatypes import BY_DATATYPE
 from tritonforge_generator.errors import PlanError, TritonforgeError
 from tritonforge_generator.plan.cuda import call, cudart
-from tritonforge_generator.plan.engine import Engine, PlanTensor
+from tritonforge_generator.plan.engine import Engine, PlanTensor, ShapeRange
 from tritonforge_generator.plan.runner import Runner
 
 Config = Mapping[str, Any]
@@ -35,7 +35,7 @@ Config = Mapping[str, Any]
 
 _SLOTS: Final = 2
 _KEEPS_NUMPY: Final = np.__version__.startswith("1.")  # the stub was built for numpy 1; see the onnxruntime backend
-_SHARED: Final = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) rw-s .* (/dev/shm/\S+)$")
+_SHARED: Final = re.compile(r" rw-s .* /dev/shm/")  # a line of /proc/self/maps
 
 
 @dataclass
@@ -66,7 +66,7 @@ class TritonPythonModel:
         """Load the plan, check it against its configuration, and take all memory."""
         config = json.loads(args["model_config"])
         if args["model_instance_kind"] != "GPU":
-            refuse(f"instance group {args['model_instance_name']} of model {config['name']} must be KIND_GPU")
+            refuse(f"unable to load model '{config['name']}', TensorRT backend supports only GPU device")
         check_features(config)
         directory = Path(args["model_repository"]) / args["model_version"]
         device_id = int(args["model_instance_device_id"])
@@ -81,6 +81,7 @@ class TritonPythonModel:
             runners = [Runner(one, cuda_graphs=bool(cuda.get("graphs")), profiles=profiles) for one in engines]
         except TritonforgeError as error:
             refuse(f"unable to create TensorRT context: {error}")
+        self._profiles = [self._engine.profiles[index] for index in profiles or range(len(self._engine.profiles))]
         self._dtypes = {tensor.name: BY_DATATYPE[tensor.datatype].dtype for tensor in self._engine.tensors}
         self._pinned = SharedRegions()
         self._free: queue.Queue[Slot] = queue.Queue()
@@ -100,13 +101,12 @@ class TritonPythonModel:
         good: list[tuple[Any, dict[str, tuple[int, ...]], dict[str, int]]] = []
         for request in requests:
             try:
-                shapes, addresses = self._checked(request)
-                good.append((request, shapes, addresses))
-            except (PlanError, ValueError) as error:
+                good.append((request, *self._checked(request)))
+            except Exception as error:  # noqa: BLE001 - becomes the answer to this request
                 answer_error(request, str(error))
         try:
             self._queue_batch(slot, good)
-        except (TritonforgeError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - becomes the answer to the batch; the slot must come back
             slot.failure = str(error)
         self._running.put(slot)
 
@@ -132,8 +132,7 @@ class TritonPythonModel:
                 raise ValueError(f"input '{name}' has elements of {dtype_bits} bits, the plan has {expected}")
             shapes[name] = self._plan_shape(name, shape)
             addresses[name] = address
-        for name, shape in shapes.items():
-            self._check_within(name, shape)
+        self._check_within(shapes)
         return shapes, addresses
 
     def _plan_shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -141,22 +140,22 @@ class TritonPythonModel:
         rank = len(self._engine.profiles[0][name].max)
         return shape[:rank] if len(shape) > rank and set(shape[rank:]) <= {1} else shape
 
-    def _check_within(self, name: str, shape: tuple[int, ...]) -> None:
-        axis = 1 if self._batching else 0
-        ranges = [profile[name] for profile in self._engine.profiles]
-        fits = any(
-            len(shape) == len(one.max)
-            and all(
-                low <= size <= high
-                for low, size, high in zip(one.min[axis:], shape[axis:], one.max[axis:], strict=True)
-            )
-            for one in ranges
+    def _check_within(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Find a profile that holds a request, whatever the rest of its batch is."""
+
+        def holds(one: ShapeRange, name: str) -> bool:
+            rows = one.min[:1] if self._batching else shapes[name][:1]
+            return one.holds((*rows, *shapes[name][1:]))
+
+        if any(all(holds(profile[name], name) for name in shapes) for profile in self._profiles):
+            return
+        name = next((name for name in shapes if not any(holds(one[name], name) for one in self._profiles)), "")
+        if name == "":
+            raise ValueError(f"no profile of the plan holds all inputs together: {shapes}")
+        raise ValueError(
+            f"unexpected shape {list(shapes[name])} for input '{name}': the plan takes "
+            + " or ".join(f"{list(one[name].min)} to {list(one[name].max)}" for one in self._profiles)
         )
-        if not fits:
-            raise ValueError(
-                f"unexpected shape {list(shape)} for input '{name}': the plan takes "
-                + " or ".join(f"{list(one.min)} to {list(one.max)}" for one in ranges)
-            )
 
     def _queue_batch(self, slot: Slot, good: Sequence[tuple[Any, dict[str, tuple[int, ...]], dict[str, int]]]) -> None:
         """Queue the copies of all rows to the GPU, the run, and the copies of its outputs back."""
@@ -172,6 +171,8 @@ class TritonPythonModel:
             if any(shapes[name][1:] != shape[1:] for _, shapes, _ in good):
                 raise ValueError(f"requests of one batch differ in the shape of '{name}'")
             full[name] = (total, *shape[1:]) if self._batching else shape
+        slot.runner.prepare(full)  # refuses what the device memory does not hold
+        for name in full:
             target = slot.runner.device_address(name)
             for _, shapes, addresses in good:
                 size_bytes = int(np.prod(shapes[name])) * self._dtypes[name].itemsize
@@ -179,6 +180,9 @@ class TritonPythonModel:
                 slot.runner.stream.copy(target, addresses[name], size_bytes)
                 target += size_bytes
         slot.outputs = slot.runner.execute_to_host(full)
+        for name, array in slot.outputs.items():
+            if self._batching and len(array) != total:
+                raise ValueError(f"output '{name}' has shape {list(array.shape)} for a batch of {total} rows")
 
     # ---- a batch on its way back ----
 
@@ -190,7 +194,10 @@ class TritonPythonModel:
                     slot.runner.stream.synchronize()
             except TritonforgeError as error:
                 slot.failure = str(error)
-            self._respond(slot)
+            try:
+                self._respond(slot)
+            except Exception as error:  # noqa: BLE001 - this thread must live on, or the instance answers nobody
+                pb_utils.Logger.log_error(f"a batch of {len(slot.requests)} requests was not answered: {error}")
             slot.requests, slot.outputs = [], {}
             self._free.put(slot)
 
@@ -220,12 +227,9 @@ class SharedRegions:
         if any(start <= address < end for start, end, _ in self._ranges):
             return
         for line in Path("/proc/self/maps").read_text("utf-8").splitlines():
-            found = _SHARED.match(line)
-            if found is None:
-                continue
-            start, end = int(found[1], 16), int(found[2], 16)
+            start, end = (int(text, 16) for text in line.partition(" ")[0].split("-"))
             if start <= address < end:
-                self._ranges.append((start, end, self._pin(start, end)))
+                self._ranges.append((start, end, _SHARED.search(line) is not None and self._pin(start, end)))
                 return
         page = address & ~0xFFF  # memory that is not shared is copied as it is
         self._ranges.append((page, page + 0x1000, False))
@@ -303,7 +307,7 @@ def open_engine(config: Config, directory: Path, *, device_id: int) -> Engine:
     """Load the plan in a version's folder."""
     path = directory / (config["default_model_filename"] or "model.plan")
     if not path.exists():
-        refuse(f"unable to find '{path}' for model '{config['name']}'")
+        refuse(f"unable to find '{path}' for model instance '{config['name']}'")
     try:
         return Engine(path, device_id)
     except TritonforgeError as error:
@@ -330,14 +334,12 @@ def check_tensors(config: Config, engine: Engine) -> None:
         for one in declared:
             tensor = tensors.get(one["name"])
             if tensor is None:
-                refuse(f"failed to load model '{config['name']}', tensor name '{one['name']}' not found in the plan")
+                refuse(f"{kind} '{one['name']}' not found for {config['name']}")
             check_tensor(config, one, tensor, kind)
-    missing = {tensor.name for tensor in engine.inputs} - {one["name"] for one in config["input"]}
-    if missing:
-        refuse(
-            f"failed to load model '{config['name']}', configuration expects {len(config['input'])} inputs, "
-            f"model provides {len(engine.inputs)}: {', '.join(sorted(missing))} is missing"
-        )
+        for name in sorted(set(tensors) - {one["name"] for one in declared}):
+            refuse(f"expected configuration for {kind} '{name}' for {config['name']}")
+    if config["max_batch_size"] == 0:
+        return
     reach = max(max(one.max[0] for one in profile.values()) for profile in engine.profiles) if engine.inputs else 0
     if config["max_batch_size"] > reach:
         refuse(
@@ -348,30 +350,54 @@ def check_tensors(config: Config, engine: Engine) -> None:
 
 def check_tensor(config: Config, declared: Mapping[str, Any], tensor: PlanTensor, kind: str) -> None:
     """Compare one declared tensor with the plan's."""
-    wanted = f"TYPE_{tensor.datatype}"
-    if declared["data_type"] != wanted:
+    model, provided = config["name"], f"TYPE_{tensor.datatype}"
+    if declared["data_type"] != provided:
         refuse(
-            f"unexpected datatype {declared['data_type']} for inference {kind} '{tensor.name}', expecting {wanted} "
-            f"for {config['name']}"
+            f"unexpected datatype {provided} for inference {kind} '{tensor.name}', expecting {declared['data_type']} "
+            f"for {model}"
         )
     dims = list(declared.get("reshape", {}).get("shape", declared["dims"]))
-    shape = list(tensor.shape[1:] if config["max_batch_size"] > 0 else tensor.shape)
-    same = len(dims) == len(shape) and all(-1 in {a, b} or a == b for a, b in zip(dims, shape, strict=True))
-    if not same and not (shape == [] and set(dims) <= {1}):
+    shape = list(tensor.shape)
+    start = f"model '{model}', tensor '{tensor.name}': "
+    if config["max_batch_size"] == 0:
+        if not fits(dims, shape) and not (shape == [] and set(dims) <= {1}):
+            refuse(
+                f"{start}the model expects {len(shape)} dimensions (shape {shown(shape)}) but the model configuration "
+                f"specifies {len(dims)} dimensions (shape {shown(dims)})"
+            )
+        return
+    if shape == []:
         refuse(
-            f"unexpected shape for {kind} '{tensor.name}' for model '{config['name']}'. Expected {shape}, got {dims}"
+            f"{start}for the model to support batching the shape should have at least 1 dimension; but shape expected "
+            "by the model is []"
         )
+    full = [-1, *dims]
+    if not fits(full, shape):
+        refuse(
+            f"{start}the model expects {len(shape)} dimensions (shape {shown(shape)}) but the model configuration "
+            f"specifies {len(full)} dimensions (an initial batch dimension because max_batch_size > 0 followed by the "
+            f"explicit tensor shape, making complete shape {shown(full)})"
+        )
+
+
+def fits(dims: Sequence[int], shape: Sequence[int]) -> bool:
+    """Whether configured dims and a plan's shape agree: -1 on either side fits anything."""
+    return len(dims) == len(shape) and all(-1 in {a, b} or a == b for a, b in zip(dims, shape, strict=True))
+
+
+def shown(shape: Sequence[int]) -> str:
+    """A shape as the server writes it: ``[-1,3]``."""
+    return f"[{','.join(map(str, shape))}]"
 
 
 def instance_profiles(config: Config, instance: str, count: int) -> tuple[int, ...]:
     """Profiles of an instance's group; none named means all.
 
-    An instance is called after its group, ``<group>_<number>_<gpu>`` (``model_instance.cc`` of the core).
+    An instance is called after its group, ``<group>_<number>``; the longest name is meant where two begin alike.
     """
-    groups = config["instance_group"]
-    named = [group for group in groups if instance.startswith(f"{group['name']}_")]
-    texts = (named or groups)[0].get("profile", [])
-    profiles = tuple(int(text) for text in texts)
+    groups = [group for group in config["instance_group"] if instance.startswith(f"{group['name']}_")]
+    group: Config = max(groups, key=lambda one: len(one["name"]), default={})
+    profiles = tuple(int(text) for text in group.get("profile", []))
     beyond = [index for index in profiles if not 0 <= index < count]
     if beyond:
         refuse(f"profile {beyond[0]} of instance {instance} does not exist: the plan has {count}")

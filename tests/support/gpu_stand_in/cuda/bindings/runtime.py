@@ -10,6 +10,7 @@ import ctypes
 import enum
 import queue
 import threading
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -159,6 +160,9 @@ def cudaMemcpyAsync(target: int, source: int, size_bytes: int, kind: int, stream
     }[cudaMemcpyKind(kind)]
     if not all(_within(end, size_bytes) for end in ends):
         return (cudaError_t.cudaErrorInvalidValue,)
+    pinned = (*registered.items(), *((start, len(memory)) for start, memory in allocations.items()))
+    if not any(start <= source and source + size_bytes <= start + length for start, length in pinned):
+        print("stand-in CUDA: a copy from memory that is not pinned", flush=True)
     stream.put(lambda: (ctypes.memmove(target, source, size_bytes), None)[1])
     return SUCCESS
 
@@ -190,4 +194,39 @@ def cudaGraphExecDestroy(executable: list[Work]) -> tuple[cudaError_t]:
 def cudaGraphLaunch(executable: list[Work], stream: Stream) -> tuple[cudaError_t]:
     for work in executable:
         stream.put(work)
+    return SUCCESS
+
+
+class Mark:
+    """An event: the moment at which a stream came by."""
+
+    def __init__(self) -> None:
+        self.at_s = 0.0
+        self.passed = threading.Event()
+
+    def set(self) -> None:
+        self.at_s = time.perf_counter()
+        self.passed.set()
+
+
+def cudaEventCreate() -> tuple[cudaError_t, Mark]:
+    return cudaError_t.cudaSuccess, Mark()
+
+
+def cudaEventRecord(event: Mark, stream: Stream) -> tuple[cudaError_t]:
+    event.passed.clear()
+    stream.put(event.set)
+    return SUCCESS
+
+
+def cudaEventSynchronize(event: Mark) -> tuple[cudaError_t]:
+    event.passed.wait()
+    return SUCCESS
+
+
+def cudaEventElapsedTime(start: Mark, end: Mark) -> tuple[cudaError_t, float]:
+    return cudaError_t.cudaSuccess, (end.at_s - start.at_s) * 1e3
+
+
+def cudaEventDestroy(event: Mark) -> tuple[cudaError_t]:
     return SUCCESS
