@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from tritonforge_generator.config import ModelConfig, model_config_from_graph
-from tritonforge_generator.config.from_graph import DEFAULT_MAX_BATCH_SIZE, MODEL_FILENAME, PLAN_FILENAME
+from tritonforge_generator.config.from_graph import MODEL_FILENAME, PLAN_FILENAME, max_batch_size_from_graph
 from tritonforge_generator.deploy import EmbeddedTriton
 from tritonforge_generator.errors import TensorRTMissingError
 from tritonforge_generator.graph import Graph, graph_from_source
@@ -19,6 +19,7 @@ from tritonforge_generator.graph.preprocess import preprocessed_model
 from tritonforge_generator.made import manifest_of
 from tritonforge_generator.plan import Plan, Profile, plan_from_onnx, profiles_from_options
 from tritonforge_generator.plan.availability import require_tensorrt
+from tritonforge_generator.plan.containers import require_release
 from tritonforge_generator.plan.network import newest_opset
 from tritonforge_generator.precision import TypedGraph
 from tritonforge_generator.repository import Manifest, ModelVersion, StagedModel, stage_model
@@ -54,6 +55,7 @@ class Draft:
     Attributes:
         options: What the user declared, with the platform that was chosen.
         graph: The graph stage's artifact.
+        max_batch_size: As it will be configured.
         work: Where files lie until they are staged.
         reference: The source's answers.
         typed: The precision stage's artifact, where types were asked for.
@@ -67,6 +69,7 @@ class Draft:
 
     options: ModelOptions
     graph: Graph
+    max_batch_size: int
     work: Path
     reference: Reference
     typed: TypedGraph | None = None
@@ -76,14 +79,6 @@ class Draft:
     notes: list[str] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     stage_s: dict[Stage, float] = field(default_factory=dict)
-
-    @property
-    def max_batch_size(self) -> int:
-        """As it will be configured."""
-        if not self.graph.batch.found:
-            return 0
-        declared = self.options.max_batch_size
-        return DEFAULT_MAX_BATCH_SIZE if declared is None else declared
 
     @property
     def network(self) -> Path:
@@ -137,7 +132,7 @@ def generate(
         TritonforgeError: The first refusal. No model of the spec was published then.
     """
     with ExitStack() as opened:
-        chosen = [_with_platform(options) for options in spec.models]  # refuses before any work is done
+        chosen = [_with_platform(options, spec.server) for options in spec.models]  # refuses before any work is done
         drafts = []
         for options, note in chosen:
             work = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="tritonforge-model-")))
@@ -157,17 +152,19 @@ def generate(
         return [_published(draft, manifest, on_stage) for draft, manifest in zip(drafts, manifests, strict=True)]
 
 
-def _with_platform(options: ModelOptions) -> tuple[ModelOptions, str]:
-    """Settle ``platform: auto``, with a note of what was chosen and why."""
+def _with_platform(options: ModelOptions, server: str | None) -> tuple[ModelOptions, str]:
+    """Settle ``platform: auto``, with a note of what was chosen and why; refuse plans that the server cannot load."""
     if options.platform == "onnxruntime":
         return options, ""
     try:
         gpu = require_tensorrt(options.tensorrt.device_id)
     except TensorRTMissingError as error:
-        if options.platform == "tensorrt":
+        if options.platform == "tensorrt" or options.needs_plan:
             raise
         note = f"served by ONNX Runtime, because no plan can be built here: {error.what}"
         return options.model_copy(update={"platform": "onnxruntime"}), note
+    if server is not None:
+        require_release(server, version_compatible=options.tensorrt.version_compatible)
     note = f"served as a TensorRT plan for {gpu.name}" if options.platform == "auto" else ""
     return options.model_copy(update={"platform": "tensorrt"}), note
 
@@ -184,9 +181,17 @@ def _draft(options: ModelOptions, work: Path, note: str, on_stage: OnStage) -> D
             fused.mkdir()
             source = source_from_path(preprocessed_model(network, options.preprocess, fused))
         graph = graph_from_source(source, sample_options(options.verify))
-        batched = graph.batch.found and options.max_batch_size != 0
-        reference = reference_from_path(source.path, options.verify, batched=batched)
-    draft = Draft(options=options, graph=graph, work=work, reference=reference, notes=[note], stage_s=stage_s)
+        max_batch_size = max_batch_size_from_graph(graph, options)
+        reference = reference_from_path(source.path, options.verify, batched=max_batch_size > 0)
+    draft = Draft(
+        options=options,
+        graph=graph,
+        max_batch_size=max_batch_size,
+        work=work,
+        reference=reference,
+        notes=[note],
+        stage_s=stage_s,
+    )
     if options.preprocess is not None:
         draft.checks.append(preprocessing_check(network, options.preprocess, reference))
         draft.verification.raise_if_failed()
@@ -271,7 +276,12 @@ def _verify(draft: Draft, server: str | None, on_stage: OnStage) -> None:
             staged.add_file(draft.plan.path, PLAN_FILENAME, sha256=draft.plan.sha256)
             staged.write_config(draft.config.text)
             draft.checks += plan_checks(
-                draft.plan, draft.reference, draft.options, max_batch_size=draft.max_batch_size, server=server
+                draft.plan,
+                draft.graph.source.path,
+                draft.reference,
+                draft.options,
+                max_batch_size=draft.max_batch_size,
+                server=server,
             )
             draft.checks.append(lint_check(staged.folder.path))
         else:

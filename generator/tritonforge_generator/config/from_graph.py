@@ -69,6 +69,29 @@ def model_config_from_graph(
     )
 
 
+def max_batch_size_from_graph(graph: Graph, options: ModelOptions) -> int:
+    """The largest batch as it is configured; 0 where requests are not batched.
+
+    Args:
+        graph: What the model takes and gives.
+        options: What the user declared.
+
+    Raises:
+        ConfigError: The graph allows no batching, and some is asked for.
+    """
+    asked = options.max_batch_size
+    if asked is None:
+        return DEFAULT_MAX_BATCH_SIZE if graph.batch.found else 0
+    if asked > 0 and not graph.batch.found:
+        raise ConfigError(
+            f"model '{options.name}': max_batch_size is above what the graph allows",
+            expected="0, because " + graph.batch.note,
+            got=str(asked),
+            action="Leave max_batch_size out, or export the model with a dynamic first axis (dynamic_axes).",
+        )
+    return asked
+
+
 def _platform_fields(options: ModelOptions) -> tuple[Field, ...]:
     name = "the file in each version folder"
     if options.platform == "tensorrt":
@@ -90,19 +113,12 @@ def _size(max_batch_size: Field) -> int:
 
 
 def _max_batch_size(graph: Graph, options: ModelOptions) -> Field:
-    asked = options.max_batch_size
-    if asked is not None and asked > 0 and not graph.batch.found:
-        raise ConfigError(
-            f"model '{options.name}': max_batch_size is above what the graph allows",
-            expected="0, because " + graph.batch.note,
-            got=str(asked),
-            action="Leave max_batch_size out, or export the model with a dynamic first axis (dynamic_axes).",
-        )
-    if asked is not None:
-        return Field("max_batch_size", asked, "as declared" + ("" if asked == 0 else f"; {graph.batch.note}"))
+    value = max_batch_size_from_graph(graph, options)
+    if options.max_batch_size is not None:
+        return Field("max_batch_size", value, "as declared" + ("" if value == 0 else f"; {graph.batch.note}"))
     if graph.batch.found:
-        return Field("max_batch_size", DEFAULT_MAX_BATCH_SIZE, f"the default; {graph.batch.note}")
-    return Field("max_batch_size", 0, "shapes are given in full, see the note above")
+        return Field("max_batch_size", value, f"the default; {graph.batch.note}")
+    return Field("max_batch_size", value, "shapes are given in full, see the note above")
 
 
 def _tensor_field(kind: str, tensor: GraphTensor, max_batch_size: Field) -> Field:

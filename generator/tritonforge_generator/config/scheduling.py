@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 from tritonforge_generator.config.fields import Enum, Field, message
 from tritonforge_generator.errors import ConfigError
-from tritonforge_generator.spec import CudaOptimization, DynamicBatching, ModelOptions, QueuePolicy
+from tritonforge_generator.spec import CudaOptimization, DynamicBatching, ModelOptions, Optimization, QueuePolicy
 
 
 def instance_group_fields(options: ModelOptions) -> Iterator[Field]:
     """``instance_group``: one field a group."""
+    is_plan = options.platform == "tensorrt"
     where = {
-        "KIND_AUTO": "the GPUs where there are some, else the CPU",
+        "KIND_AUTO": "the GPUs, as a plan needs one" if is_plan else "the GPUs where there are some, else the CPU",
         "KIND_CPU": "the CPU, even where there are GPUs",
         "KIND_GPU": "GPUs only; the model does not load without one",
     }
@@ -24,7 +25,7 @@ def instance_group_fields(options: ModelOptions) -> Iterator[Field]:
             Field("kind", Enum(group.kind), where[group.kind]),
             Field("gpus", list(group.gpus), "only these GPUs") if group.gpus else None,
             Field("profile", [str(index) for index in group.profile], "only these optimisation profiles")
-            if group.profile
+            if group.profile and is_plan
             else None,
         )
 
@@ -144,7 +145,9 @@ def response_cache_field(options: ModelOptions) -> Field | None:
 def optimization_field(options: ModelOptions) -> Field | None:
     """``optimization``, where declared."""
     declared = options.optimization
-    if declared is None:
+    if declared is not None and options.platform != "tensorrt":
+        declared = declared.model_copy(update={"cuda": None})  # of no use where `auto` chose ONNX Runtime
+    if declared is None or declared == Optimization():
         return None
     levels = {-1: "basic", 0: "all", 1: "extended", 2: "no"}
     level = declared.graph.level if declared.graph is not None else 0

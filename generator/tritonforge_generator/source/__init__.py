@@ -7,6 +7,7 @@ from tritonforge_generator.source.torch_module import (
     TorchModel,
     source_from_reference,
     source_from_torch,
+    torch_model_from_reference,
 )
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "source_from_path",
     "source_from_reference",
     "source_from_torch",
+    "torch_model_from_reference",
 ]

@@ -12,14 +12,16 @@ from typing import Any
 import pytest
 from onnx import TensorProto, helper
 from support import graphs
+from support.networks import residual_network
 
 from tritonforge_client.core.proto import model_config_from_text, model_config_pb2
 from tritonforge_generator.config import ModelConfig, model_config_from_graph
 from tritonforge_generator.declared import declared_from_mapping
 from tritonforge_generator.errors import ConfigError, SpecError
 from tritonforge_generator.graph import graph_from_source
+from tritonforge_generator.graph.preprocess import preprocessed_model
 from tritonforge_generator.source import source_from_path
-from tritonforge_generator.spec import ModelOptions
+from tritonforge_generator.spec import ModelOptions, PreprocessOptions
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "config"
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -50,6 +52,24 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "input_pinned_memory": {"optimization": {"input_pinned_memory": {"enable": False}}},
     "output_pinned_memory": {"optimization": {"output_pinned_memory": {"enable": True}}},
     "parameters": {"parameters": {"intra_op_thread_count": "2", 'quo"te': "back\\slash\nnewline"}},
+    "tensorrt": {"platform": "tensorrt"},
+    "tensorrt_instance_group_gpu": {"platform": "tensorrt", "instance_group": [{"kind": "KIND_GPU", "count": 2}]},
+    "tensorrt_profile": {
+        "platform": "tensorrt",
+        "instance_group": [{"kind": "KIND_GPU", "gpus": [0], "profile": [0, 1]}, {"profile": [2]}],
+    },
+    "tensorrt_preferred_batch_size": {
+        "platform": "tensorrt",
+        "dynamic_batching": {"preferred_batch_size": [8, 16]},
+    },
+    "tensorrt_max_batch_size_zero": {"platform": "tensorrt", "max_batch_size": 0},
+    "tensorrt_cuda": {"platform": "tensorrt", "optimization": {"cuda": {}}},
+    "tensorrt_cuda_graphs_off": {"platform": "tensorrt", "optimization": {"cuda": {"graphs": False}}},
+    "tensorrt_busy_wait_events": {"platform": "tensorrt", "optimization": {"cuda": {"busy_wait_events": True}}},
+    "tensorrt_output_copy_stream": {"platform": "tensorrt", "optimization": {"cuda": {"output_copy_stream": True}}},
+    "preprocess": {"preprocess": {"mean": [0.5, 0.5, 0.5], "resize": [20, 24]}},
+    "preprocess_float32": {"preprocess": {"dtype": "float32"}},
+    "preprocess_nchw": {"preprocess": {"layout": "NCHW"}},
 }
 
 
@@ -61,9 +81,20 @@ def config_of(path: Path, **options: Any) -> ModelConfig:
     return model_config_from_graph(graph, declared, sample_shapes=shapes)
 
 
+def config_of_option(folder: Path, option: str) -> ModelConfig:
+    """Of a small graph; one that takes images where these are preprocessed."""
+    options = OPTIONS[option]
+    if "preprocess" not in options:
+        return config_of(graphs.linear(folder / "linear.onnx"), **options)
+    network = residual_network(folder / "network.onnx")
+    (folder / "fused").mkdir()
+    declared = PreprocessOptions.model_validate(options["preprocess"])
+    return config_of(preprocessed_model(network, declared, folder / "fused"), **options)
+
+
 @pytest.mark.parametrize("option", OPTIONS)
 def test_each_option_alone(tmp_path: Path, option: str) -> None:
-    config = config_of(graphs.linear(tmp_path / "linear.onnx"), **OPTIONS[option])
+    config = config_of_option(tmp_path, option)
     golden = GOLDEN / f"{option}.pbtxt"
     if os.environ.get("UPDATE_GOLDEN") == "1":
         golden.write_text(config.text)
@@ -76,24 +107,40 @@ def test_golden_files_are_those_of_the_options() -> None:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_text_means_the_message(tmp_path: Path, option: str) -> None:
-    config = config_of(graphs.linear(tmp_path / "linear.onnx"), **OPTIONS[option])
+    config = config_of_option(tmp_path, option)
     assert model_config_from_text(config.text) == config.message
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_value_has_its_reason(tmp_path: Path, option: str) -> None:
-    text = config_of(graphs.linear(tmp_path / "linear.onnx"), **OPTIONS[option]).text
+    text = config_of_option(tmp_path, option).text
     lines = [line for line in text.splitlines() if ":" in line and not line.startswith("#")]
     assert lines
     assert [line for line in lines if "  # " not in line] == []
 
 
 def test_options_reach_the_message(tmp_path: Path) -> None:
-    path = graphs.linear(tmp_path / "linear.onnx")
-    defaults = config_of(path).message
-    for option, values in OPTIONS.items():
-        changed = config_of(path, **values).message != defaults
-        assert changed == (option != "defaults"), option
+    """Each gives another configuration than all others."""
+    seen: dict[bytes, str] = {}
+    for option in OPTIONS:
+        folder = tmp_path / option
+        folder.mkdir()
+        message = config_of_option(folder, option).message.SerializeToString(deterministic=True)
+        assert seen.setdefault(message, option) == option
+
+
+def test_a_plan_is_for_the_tensorrt_backend(tmp_path: Path) -> None:
+    message = config_of_option(tmp_path, "tensorrt_profile").message
+    assert (message.backend, message.platform) == ("tensorrt", "tensorrt_plan")
+    assert message.default_model_filename == "model.plan"
+    assert [list(group.profile) for group in message.instance_group] == [["0", "1"], ["2"]]
+
+
+def test_pixels_are_sent_as_clients_have_them(tmp_path: Path) -> None:
+    message = config_of_option(tmp_path, "preprocess").message
+    assert message.input[0].data_type == model_config_pb2().TYPE_UINT8
+    assert list(message.input[0].dims) == [20, 24, 3]
+    assert message.model_warmup[0].inputs["images"].data_type == model_config_pb2().TYPE_UINT8
 
 
 def test_static_batch_is_given_in_full(tmp_path: Path) -> None:
@@ -161,6 +208,21 @@ def test_refuses_dynamic_batching_without_batches(tmp_path: Path) -> None:
     path = graphs.linear(tmp_path / "m.onnx")
     with pytest.raises(ConfigError, match="dynamic_batching needs batches"):
         config_of(path, max_batch_size=0, dynamic_batching={})
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"optimization": {"cuda": {}}}, "expected tensorrt, because optimization.cuda is set, got onnxruntime"),
+        ({"instance_group": [{"profile": [0]}]}, "expected tensorrt, because instance_group.profile is set"),
+        ({"tensorrt": {"refit": True}}, "expected tensorrt, because tensorrt is set"),
+        ({"platform": "tensorrt", "optimization": {"graph": {"level": 1}}}, "a plan has no ONNX Runtime"),
+        ({"platform": "auto", "instance_group": [{"kind": "KIND_CPU"}]}, "KIND_GPU or KIND_AUTO for a plan"),
+    ],
+)
+def test_refuses_options_of_another_platform(tmp_path: Path, options: dict[str, Any], text: str) -> None:
+    with pytest.raises(SpecError, match=text):
+        config_of(graphs.linear(tmp_path / "m.onnx"), **options)
 
 
 def test_refuses_gpus_for_the_cpu(tmp_path: Path) -> None:
