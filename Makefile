@@ -9,7 +9,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 SERVER_ALONE := $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 13))' \
 	&& $(BIN)/pip install --quiet --no-deps nvidia-pytriton==0.7.0 || true
 
-.PHONY: demo test check unit format train test-slow help
+.PHONY: demo test check unit format train test-slow test-peer test-torch test-gpu help
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -37,10 +37,20 @@ check: $(DEV_STAMP) ## Lint and types
 	$(BIN)/lint-imports
 
 test: check ## Everything that CI runs
-	$(BIN)/pytest -m 'not slow' -n 2 --dist loadfile
+	$(BIN)/pytest -m 'not slow and not peer' -n 2 --dist loadfile
 
 unit: $(DEV_STAMP) ## Tests that start no server and no browser
-	$(BIN)/pytest -m 'not slow and not triton and not browser'
+	$(BIN)/pytest -m 'not slow and not peer and not triton and not browser'
+
+test-peer: $(DEV_STAMP) ## Tests against released packages of others, which are downloaded
+	$(BIN)/pytest -m peer
+
+test-torch: $(DEV_STAMP) ## Tests of PyTorch as a source, with PyTorch installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[torch]'
+	$(BIN)/pytest tests/generator/source
+
+test-gpu: ## Tests with TensorRT on a GPU, in the Python that has them
+	$(PYTHON) -m pytest -m gpu tests/gpu
 
 test-slow: $(DEV_STAMP) ## Tests that take minutes or gigabytes
 	$(BIN)/pytest -m slow

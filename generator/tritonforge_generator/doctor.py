@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -24,9 +25,24 @@ _PACKAGES: Final = {
     "locust": ("locust", "load"),
     "matplotlib": ("matplotlib", "report"),
     "torch": ("torch", "torch"),
-    "tensorrt": ("tensorrt", "tensorrt"),
+    "onnxscript": ("onnxscript", "torch"),
 }
 """Distribution to its import name and the extra that brings it."""
+
+_CUDA_PROGRAM: Final = """
+try:
+    import cuda.bindings.runtime
+    print(cuda.bindings.__version__)
+except ImportError:
+    import cuda.cudart
+    print("before 12.8")
+"""
+
+_GPU_PACKAGES: Final = {
+    "TensorRT": ("tensorrt", "import tensorrt; print(tensorrt.__version__)"),
+    "cuda-python": ("cuda", _CUDA_PROGRAM),
+}
+"""What a plan needs, by topic: its import name, and a program that prints its version if it really loads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +63,8 @@ class Fact:
 
 
 def examine() -> list[Fact]:
-    """Examine this machine. Nothing is imported or started that could fail; it takes well under a second."""
-    return [_python(), *_packages(), _server(), *_gpus(), _container()]
+    """Examine this machine. What could fail is imported in a process of its own; it takes a second or two."""
+    return [_python(), *_packages(), *_providers(), _server(), *_gpus(), *_gpu_packages(), _container()]
 
 
 def _python() -> Fact:
@@ -99,13 +115,32 @@ def _gpus() -> Iterator[Fact]:
         has_driver = _library_loads("libcuda.so.1")
         detail = "a driver, but no GPU answers" if has_driver else "no NVIDIA driver; models run on the CPU"
         yield Fact(topic="GPU", present=False, detail=detail, action="use a machine with an NVIDIA GPU and its driver")
-    runtime = _library_loads("libnvinfer.so.10") or _library_loads("libnvinfer.so.8")
-    detail = "found by the loader" if runtime else "not found by the loader; only plan headers can be read"
+
+
+def _gpu_packages() -> Iterator[Fact]:
+    for topic, (module, program) in _GPU_PACKAGES.items():
+        action = "pip install 'tritonforge[tensorrt]' on a machine with a GPU"
+        if importlib.util.find_spec(module) is None:
+            yield Fact(topic=topic, present=False, detail="plans cannot be built or run without it", action=action)
+            continue
+        version, complaint = _printed(program)
+        if version != "":
+            yield Fact(topic=topic, present=True, detail=version)
+        else:
+            action = "install the CUDA libraries that it was built for; see the detail"
+            yield Fact(topic=topic, present=False, detail=f"does not load: {complaint}", action=action)
+
+
+def _providers() -> Iterator[Fact]:
+    if importlib.util.find_spec("onnxruntime") is None:
+        return
+    names, complaint = _printed("import onnxruntime; print(*onnxruntime.get_available_providers(), sep=', ')")
+    on_gpu = "" if "CUDA" in names else "; onnxruntime-gpu instead of onnxruntime brings CUDA, for tritonforge bench"
     yield Fact(
-        topic="TensorRT library",
-        present=runtime,
-        detail=detail,
-        action="" if runtime else "pip install 'tritonforge[tensorrt]' on a machine with a GPU",
+        topic="ONNX Runtime's providers",
+        present=names != "",
+        detail=f"{names}{on_gpu}" if names != "" else f"does not load: {complaint}",
+        action="" if names != "" else "pip install --force-reinstall onnxruntime",
     )
 
 
@@ -120,6 +155,16 @@ def _container() -> Fact:
 def _first_line(command: list[str]) -> str:
     """First line that a program prints; empty when it fails."""
     return next(iter(_output(command).splitlines()), "").strip()
+
+
+def _printed(program: str) -> tuple[str, str]:
+    """Last line that a Python program prints, or else the last line of its complaint."""
+    try:
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.SubprocessError) as error:
+        return "", str(error)
+    said, complaint = (next(iter(text.strip().splitlines()[-1:]), "") for text in (done.stdout, done.stderr))
+    return (said, "") if done.returncode == 0 else ("", complaint or f"exit code {done.returncode}")
 
 
 def _output(command: list[str]) -> str:

@@ -12,16 +12,16 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-from benchmarks import networks
+import torch  # pyright: ignore[reportMissingImports]  # not part of the development environment
 
 from tritonforge_generator.source import TorchModel, source_from_torch
+
+networks: Any = import_module("networks")  # beside this script
 
 OPSET = 17
 EPOCHS = 8
@@ -32,7 +32,7 @@ def digits() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """scikit-learn's 1,797 digits as images of (3, 32, 32), zero to one, shuffled with a fixed seed."""
     from sklearn.datasets import load_digits
 
-    data = load_digits()
+    data: Any = load_digits()
     images = torch.tensor(data.images / 16, dtype=torch.float32)[:, None]
     large = torch.nn.functional.interpolate(images, size=(32, 32), mode="bilinear", align_corners=False)
     order = np.random.default_rng(0).permutation(len(large))
@@ -65,7 +65,7 @@ def export_resnet18(folder: Path) -> None:
     held_out = len(images) // 5
     train(model, images[held_out:], labels[held_out:])
     networks.TRAINED["resnet18"] = model
-    source = source_from_torch("torch:benchmarks.networks:trained_resnet18", folder, opset=OPSET)
+    source = source_from_torch("torch:networks:trained_resnet18", folder, opset=OPSET)
     _moved(source.path, folder / "resnet18.onnx")
     np.savez(folder / "resnet18.samples.npz", images=images[:held_out], labels=labels[:held_out])
     np.savez(folder / "resnet18.calibration.npz", images=images[held_out : held_out + 256])
@@ -73,7 +73,7 @@ def export_resnet18(folder: Path) -> None:
 
 def export_drawn(name: str, folder: Path) -> None:
     """Export a network with drawn weights, and draw samples for it."""
-    source = source_from_torch(f"torch:benchmarks.networks:{name}", folder, opset=OPSET)
+    source = source_from_torch(f"torch:networks:{name}", folder, opset=OPSET)
     _moved(source.path, folder / f"{name}.onnx")
     example = getattr(networks, name)().inputs
     random = np.random.default_rng(1)

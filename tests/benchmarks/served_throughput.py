@@ -1,9 +1,11 @@
 """How many images a second an embedded server gives, asked over the wire and through shared memory.
 
-    python tests/benchmarks/served_throughput.py REPOSITORY [--seconds 8] [--json FILE] [--loads NAME ...]
+    python tests/benchmarks/served_throughput.py REPOSITORY [--network resnet50.onnx] [--instances 4] [--seconds 8]
+        [--json FILE] [--loads NAME ...]
 
-The repository holds ``resnet50`` (FP32 images, NCHW) and ``resnet50_pixels`` (uint8, NHWC, preprocessing in the plan).
-Clients are processes of their own; every answer is compared with the first one to the same images.
+The repository holds two FP16 plans, which are generated from ``--network`` where it does not exist yet: ``resnet50``
+(FP32 images, NCHW) and ``resnet50_pixels`` (uint8, NHWC, preprocessing in the plan). Clients are processes of their
+own; every answer is compared with the first one to the same images.
 """
 
 from __future__ import annotations
@@ -19,13 +21,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from typing_extensions import Self
 
 from tritonforge_client import Client
 from tritonforge_generator.deploy import EmbeddedTriton
+from tritonforge_generator.pipeline import generate
+from tritonforge_generator.spec import (
+    DynamicBatching,
+    ForgeSpec,
+    InstanceGroup,
+    ModelOptions,
+    Optimization,
+    PreprocessOptions,
+    TensorRTOptions,
+)
+from tritonforge_generator.spec.model_options import CudaOptimization
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,31 @@ LOADS = {
     "float32 wire, one image": Load("resnet50", 16, 1),
     "uint8 wire, one image": Load("resnet50_pixels", 16, 1),
 }
+
+
+def generate_models(repository: Path, network: Path, instances: int, timing_cache: Path | None) -> None:
+    """Generate what the loads ask."""
+    common: dict[str, Any] = {
+        "source": network,
+        "platform": "tensorrt",
+        "precision": "FP16",
+        "max_batch_size": 64,
+        "dynamic_batching": DynamicBatching(preferred_batch_size=(32, 64)),
+        "instance_group": (InstanceGroup(kind="KIND_GPU", count=instances),),
+        "optimization": Optimization(cuda=CudaOptimization()),
+        "tensorrt": TensorRTOptions(timing_cache=timing_cache or True),
+    }
+    pixels = PreprocessOptions(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    models = (
+        ModelOptions(name="resnet50", **common),
+        ModelOptions(name="resnet50_pixels", preprocess=pixels, **common),
+    )
+    spec = ForgeSpec(repository=repository, models=models)
+    for one in generate(spec, on_stage=lambda name, stage: print(f"{name}: {stage}", flush=True)):
+        stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in one.stage_s.items())
+        print(f"{one.config.message.name}: {stages}", flush=True)
+        for check in one.verification.checks:
+            print(f"  {check.name}: {check.summary}", flush=True)
 
 
 def images(model: str, batch: int, seed: int) -> np.ndarray[Any, Any]:
@@ -94,7 +132,7 @@ def _shared_asker(url: str, load: Load, array: np.ndarray[Any, Any]) -> Iterator
     wanted = grpc.InferInput("images", list(array.shape), "UINT8" if array.dtype == np.uint8 else "FP32")
     wanted.set_shared_memory(name, array.nbytes)
     try:
-        yield lambda: client.infer(load.model, [wanted]).as_numpy("logits")
+        yield lambda: cast("grpc.InferResult", client.infer(load.model, [wanted])).as_numpy("logits")
     finally:
         client.unregister_system_shared_memory(name)
         shm.destroy_shared_memory_region(region)
@@ -199,10 +237,15 @@ def main() -> None:
     """Serve the repository and run the loads."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("repository", type=Path)
+    parser.add_argument("--network", type=Path, help="resnet50.onnx of export_networks.py")
+    parser.add_argument("--instances", type=int, default=4)
+    parser.add_argument("--timing-cache", type=Path)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--loads", nargs="*", default=list(LOADS))
     arguments = parser.parse_args()
+    if not arguments.repository.exists():
+        generate_models(arguments.repository, arguments.network, arguments.instances, arguments.timing_cache)
     rows = []
     with EmbeddedTriton(arguments.repository, ready_timeout_s=120) as server:
         for name in arguments.loads:

@@ -41,21 +41,27 @@ def _model_flags(function: Any) -> Any:
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path), metavar="SPEC.yaml|MODEL.onnx")
+@click.argument("source", type=click.Path(path_type=Path), metavar="[SPEC.yaml|MODEL.onnx]", required=False)
+@click.option("--trtexec", metavar="LINE", help="A trtexec line instead of a source; its flags become options.")
 @click.option("--repository", type=click.Path(path_type=Path), help="The model repository; wins over the spec's.")
 @click.option("--no-serve-check", is_flag=True, help="Skip the gate that serves the staged models with a real Triton.")
 @click.option("--overwrite", is_flag=True, help="Replace a config.pbtxt that was edited by hand.")
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=YAML", help="A nested option, for example verify.seed=7."
 )
+@click.option("--server", metavar="RELEASE", help="The Triton release that will serve, such as 26.08; wins too.")
+@click.option("--print-spec", is_flag=True, help="Print what would be generated as a spec, and do no more.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result for programs.")
 @_model_flags
 def command(
-    source: Path,
+    source: Path | None,
+    trtexec: str | None,
     repository: Path | None,
     no_serve_check: bool,
     overwrite: bool,
     settings: tuple[str, ...],
+    server: str | None,
+    print_spec: bool,
     as_json: bool,
     **flags: str | None,
 ) -> None:
@@ -67,14 +73,22 @@ def command(
     \b
       tritonforge generate model.onnx --max-batch-size 64 --instance-group '[{kind: KIND_CPU, count: 2}]'
       tritonforge generate model.onnx --set dynamic_batching.max_queue_delay_microseconds=500
+      tritonforge generate --trtexec 'trtexec --onnx=model.onnx --fp16 --shapes=x:8x3x224x224'
 
     Nothing is published unless every gate passes for every model.
     """
     from tritonforge_generator.cli.output import print_json, progress
-    from tritonforge_generator.pipeline import generate
 
     given = {name: value for name, value in flags.items() if value is not None}
-    spec = _spec_from_arguments(source, repository, given, settings)
+    spec = _spec_from_arguments(source, trtexec, given, settings)
+    spec = _with(spec, repository, server)
+    if print_spec:
+        from tritonforge_generator.spec import text_from_forge_spec
+
+        click.echo(text_from_forge_spec(spec), nl=False)
+        return
+    from tritonforge_generator.pipeline import generate
+
     with progress(quiet=as_json) as on_stage:
         generated = generate(spec, serve_check=not no_serve_check, overwrite=overwrite, on_stage=on_stage)
     if as_json:
@@ -84,12 +98,12 @@ def command(
 
 
 def _spec_from_arguments(
-    source: Path, repository: Path | None, flags: Mapping[str, str], settings: tuple[str, ...]
+    source: Path | None, trtexec: str | None, flags: Mapping[str, str], settings: tuple[str, ...]
 ) -> ForgeSpec:
     from tritonforge_generator.spec import forge_spec_from_file, forge_spec_from_flags
     from tritonforge_generator.spec.forge_spec import DEFAULT_REPOSITORY
 
-    if source.suffix in {".yaml", ".yml"}:
+    if source is not None and trtexec is None and source.suffix in {".yaml", ".yml"}:
         if flags or settings:
             raise SpecError(
                 "flags of a model were given beside a spec",
@@ -99,12 +113,44 @@ def _spec_from_arguments(
                 ),
                 action=f"Write them into {source}.",
             )
-        spec = forge_spec_from_file(source)
-        return spec.model_copy(update={"repository": repository}) if repository is not None else spec
-    options = _nested(flags, settings)
-    options.setdefault("name", source.stem)
-    options["source"] = str(source)
-    return forge_spec_from_flags(options, repository=repository or DEFAULT_REPOSITORY)
+        return forge_spec_from_file(source)
+    if source is not None and trtexec is None:
+        said: Mapping[str, Any] = {"name": source.stem, "source": str(source)}
+    elif source is None and trtexec is not None:
+        said = _options_of_line(trtexec)
+    else:
+        raise click.UsageError("Give one of SPEC.yaml, MODEL.onnx and --trtexec.")
+    return forge_spec_from_flags(_overlaid(said, _nested(flags, settings)), repository=DEFAULT_REPOSITORY)
+
+
+def _options_of_line(line: str) -> Mapping[str, Any]:
+    from tritonforge_generator.spec.trtexec import options_from_trtexec
+
+    read = options_from_trtexec(line)
+    for note in read.notes:
+        click.echo(f"note: {note}", err=True)
+    return read.options
+
+
+def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(below)
+    for key, value in above.items():
+        under = result.get(key)
+        result[key] = _overlaid(under, value) if isinstance(value, dict) and isinstance(under, dict) else value
+    return result
+
+
+def _with(spec: ForgeSpec, repository: Path | None, server: str | None) -> ForgeSpec:
+    """Lay the flags that are no options of a model over a spec."""
+    from tritonforge_generator.declared import declared_from_mapping
+    from tritonforge_generator.spec import ForgeSpec
+
+    given = {"repository": repository, "server": server}
+    changed = {name: value for name, value in given.items() if value is not None}
+    if not changed:
+        return spec
+    data = {**spec.model_dump(mode="json", exclude_defaults=True), **changed}
+    return declared_from_mapping(data, ForgeSpec, origin="command line")
 
 
 def _nested(flags: Mapping[str, str], settings: tuple[str, ...]) -> dict[str, Any]:

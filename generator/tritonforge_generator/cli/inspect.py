@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +11,44 @@ import click
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path, exists=True), metavar="MODEL.onnx|MODEL.plan|REPOSITORY")
+@click.option(
+    "--strip-prefix", "bare", type=click.Path(path_type=Path), metavar="OUT", help="Write a plan without its prefix."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the facts for programs.")
-def command(path: Path, as_json: bool) -> None:
+def command(path: Path, bare: Path | None, as_json: bool) -> None:
     """Show what an ONNX file, a TensorRT plan or a repository holds.
 
     An ONNX file is loaded into ONNX Runtime and run with 1, 2 and 3 rows, so that its batch axis is proven. Of a plan
-    the header is read, which needs neither TensorRT nor a GPU.
+    the header is read, which needs neither TensorRT nor a GPU; where they are, it is loaded, and its tensors, profiles
+    and memory are shown. Some exporters put JSON in front of a plan, which Triton refuses: --strip-prefix removes it.
     """
     from tritonforge_generator.cli.output import print_json
 
+    if bare is not None:
+        from tritonforge_generator.plan.header import write_bare_plan
+
+        write_bare_plan(path, bare)
+        path = bare
     facts, show = (
         (_repository_facts(path), _show_repository)
         if path.is_dir()
         else (_plan_facts(path), _show_plan)
-        if path.suffix in {".plan", ".engine", ".trt"}
+        if _is_plan(path)
         else (_onnx_facts(path), _show_onnx)
     )
     if as_json:
         print_json(facts)
     else:
         show(facts)
+
+
+def _is_plan(path: Path) -> bool:
+    from tritonforge_generator.plan.header import MAGIC
+
+    if path.suffix in {".plan", ".engine", ".trt"}:
+        return True
+    with path.open("rb") as stream:
+        return stream.read(len(MAGIC)) == MAGIC
 
 
 def _onnx_facts(path: Path) -> dict[str, Any]:
@@ -62,16 +80,39 @@ def _show_onnx(facts: Mapping[str, Any]) -> None:
 
 
 def _plan_facts(path: Path) -> dict[str, Any]:
-    from tritonforge_generator.plan import plan_header_from_path
+    from dataclasses import asdict
+
+    from tritonforge_generator.plan.facts import releases_from_version
+    from tritonforge_generator.plan.header import plan_header_from_path
 
     header = plan_header_from_path(path)
     return {
         "kind": "plan",
         "path": str(path),
+        "size_bytes": path.stat().st_size,
         "tensorrt_version": header.version_text,
         "prefix_bytes": header.prefix_bytes,
-        "size_bytes": path.stat().st_size,
+        "metadata": header.metadata,
+        "releases": asdict(releases_from_version(header.tensorrt_version)),
+        **_engine_facts(path, header.prefix_bytes),
     }
+
+
+def _engine_facts(path: Path, prefix_bytes: int) -> dict[str, Any]:
+    """What TensorRT says of a plan, or why it says nothing."""
+    from dataclasses import asdict
+
+    from tritonforge_generator.errors import PlanError
+    from tritonforge_generator.plan.availability import require_tensorrt
+    from tritonforge_generator.plan.facts import engine_facts_from_path
+
+    if prefix_bytes > 0:
+        return {"engine": None, "not_loaded": "TensorRT does not load it with its prefix; see --strip-prefix"}
+    try:
+        require_tensorrt()
+        return {"engine": asdict(engine_facts_from_path(path)), "not_loaded": None}
+    except PlanError as error:
+        return {"engine": None, "not_loaded": str(error)}
 
 
 def _show_plan(facts: Mapping[str, Any]) -> None:
@@ -79,8 +120,54 @@ def _show_plan(facts: Mapping[str, Any]) -> None:
     if facts["prefix_bytes"]:
         click.echo(
             f"warning: {facts['prefix_bytes']} bytes lie in front of the plan, so Triton refuses it; "
-            "remove them, or export without metadata"
+            "remove them with --strip-prefix OUT, or export without metadata"
         )
+    for name, value in facts["metadata"].items():
+        click.echo(f"metadata    {name}: {value}")
+    releases = facts["releases"]
+    click.echo(f"Triton      loads in {_listed(releases['sure'])}")
+    click.echo(f"            may load in {_listed(releases['possible'])}, whose TensorRT is known in part")
+    click.echo(f"            if version-compatible, also in {_listed(releases['version_compatible'])}")
+    if facts["engine"] is None:
+        click.echo(f"tensors, profiles, memory and layers need TensorRT: {facts['not_loaded']}")
+    else:
+        _show_engine(facts["engine"])
+
+
+def _show_engine(engine: Mapping[str, Any]) -> None:
+    from tritonforge_generator.cli.output import print_table
+
+    tensors = [
+        ["input" if tensor["is_input"] else "output", tensor["name"], tensor["datatype"], str(list(tensor["shape"]))]
+        for tensor in engine["tensors"]
+    ]
+    print_table(f"loaded on {engine['gpu']['name']}", ["", "name", "datatype", "shape"], tensors)
+    profiles = [
+        [
+            str(index) if first else "",
+            f"{memory:,}" if first else "",
+            name,
+            *(str(list(shapes[bound])) for bound in ("min", "opt", "max")),
+        ]
+        for index, (profile, memory) in enumerate(zip(engine["profiles"], engine["device_memory_bytes"], strict=True))
+        for first, (name, shapes) in ((position == 0, one) for position, one in enumerate(profile.items()))
+    ]
+    print_table("optimisation profiles", ["", "device memory, bytes", "input", "min", "opt", "max"], profiles)
+    click.echo(f"layers      {engine['layer_count']}")
+
+
+def _listed(releases: Sequence[str]) -> str:
+    """Releases as ranges of neighbours in the table: ``24.05 to 26.05``."""
+    from tritonforge_generator.plan.containers import TENSORRT_BY_RELEASE
+
+    order = list(TENSORRT_BY_RELEASE)
+    ranges: list[list[str]] = []
+    for release in releases:
+        if ranges and order.index(release) == order.index(ranges[-1][-1]) + 1:
+            ranges[-1].append(release)
+        else:
+            ranges.append([release])
+    return ", ".join(one[0] if len(one) == 1 else f"{one[0]} to {one[-1]}" for one in ranges) or "no known release"
 
 
 def _repository_facts(path: Path) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from importlib import metadata
 from typing import Any, Final
 
 import click
@@ -58,7 +57,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(metadata.version("tritonforge"), prog_name="tritonforge")
+@click.version_option(package_name="tritonforge", prog_name="tritonforge")
 def group() -> None:
     """From a trained model to a measured Triton service, with nothing published that was not proven.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,7 @@ CONFIG_FILENAME: Final = "config.pbtxt"
 # Sub-directories of a model that the server never takes for versions.
 _NOT_VERSIONS: Final = frozenset({"warmup", "initial_state", "configs"})
 _INTEGER_PREFIX: Final = re.compile(r"\s*([+-]?\d+)")
+_UNKNOWN_ESCAPE: Final = re.compile(r"(?<!\\)(?:\\\\)*\\[^abfnrtv\\'\"?xXuU0-7]")
 _INT64_MAX: Final = 2**63 - 1
 _DEFAULT_MAX_BATCH_SIZE: Final = 4
 
@@ -266,7 +268,16 @@ def _parse(text: str, config: ModelConfig) -> ParseFailure | None:
     from google.protobuf import text_format
 
     try:
-        text_format.Parse(text, config)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DeprecationWarning)
+            text_format.Parse(text, config)
+    except DeprecationWarning:
+        # Python takes an unknown escape sequence as it stands; the server's parser refuses it.
+        config.Clear()
+        found = _UNKNOWN_ESCAPE.search(text)
+        before = text[: found.end() - 2] if found is not None else ""
+        place = Place(before.count("\n") + 1, len(before) - before.rfind("\n"), "")
+        return ParseFailure("Invalid escape sequence in string literal.", place.line, place.column)
     except text_format.ParseError as error:
         config.Clear()
         line, column = error.GetLine() or 1, error.GetColumn() or 1
@@ -276,7 +287,7 @@ def _parse(text: str, config: ModelConfig) -> ParseFailure | None:
         # An enum number that is too large: the parser tells the value but not the place.
         config.Clear()
         value = str(error).rpartition(" ")[2]
-        found = (place for place in positions_from_text(text).values() if place.value == value)
-        place = next(found, Place(1, 1, ""))
+        places = (place for place in positions_from_text(text).values() if place.value == value)
+        place = next(places, Place(1, 1, ""))
         return ParseFailure(str(error), place.line, place.column)
     return None

@@ -1,6 +1,11 @@
 """What the user declares: ``tritonforge.yaml`` and the command-line flags that mean the same."""
 
-from tritonforge_generator.spec.forge_spec import ForgeSpec, forge_spec_from_file, forge_spec_from_flags
+from tritonforge_generator.spec.forge_spec import (
+    ForgeSpec,
+    forge_spec_from_file,
+    forge_spec_from_flags,
+    text_from_forge_spec,
+)
 from tritonforge_generator.spec.model_options import (
     CudaOptimization,
     DynamicBatching,
@@ -41,4 +46,5 @@ __all__ = [
     "VersionPolicy",
     "forge_spec_from_file",
     "forge_spec_from_flags",
+    "text_from_forge_spec",
 ]

@@ -83,3 +83,19 @@ def forge_spec_from_flags(flags: Mapping[str, Any], *, repository: Path) -> Forg
     """
     model = declared_from_mapping(flags, ModelOptions, origin="command line")
     return ForgeSpec(repository=repository, models=(model,))
+
+
+def text_from_forge_spec(spec: ForgeSpec) -> str:
+    """Write a spec as YAML that reads back as the same: what differs from the defaults, with paths as they are."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        """Quotes what YAML 1.2 would read as a number and PyYAML would not."""
+
+    def quoted(dumper: Dumper, text: str) -> yaml.ScalarNode:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if text[:1].isdigit() else None)
+
+    Dumper.add_representer(str, quoted)
+    data = spec.model_dump(mode="json", exclude_defaults=True)
+    text: str = yaml.dump(data, Dumper=Dumper, sort_keys=False, default_flow_style=None, width=120)
+    return text.rstrip() + "\n"  # a flow sequence at the end leaves its line open

@@ -211,12 +211,18 @@ class ModelOptions(DeclaredModel):
         """The number types asked for; ``None`` keeps the graph's own."""
         return PrecisionOptions(type=self.precision) if isinstance(self.precision, str) else self.precision
 
+    @property
+    def needs_plan(self) -> bool:
+        """Whether nothing but a plan computes in the precision asked for: ONNX Runtime's CPU has no kernels for it."""
+        return self.precision_options is not None and self.precision_options.type in {"BF16", "FP8"}
+
     @pydantic.model_validator(mode="after")
     def _platform_has_its_options(self) -> ModelOptions:
         plan_only = {
             "tensorrt": self.tensorrt != TensorRTOptions(),
             "optimization.cuda": self.optimization is not None and self.optimization.cuda is not None,
             "instance_group.profile": any(group.profile for group in self.instance_group),
+            "a precision that ONNX Runtime's CPU lacks": self.needs_plan,
         }
         given = [name for name, present in plan_only.items() if present]
         if self.platform == "onnxruntime" and given:

@@ -16,6 +16,16 @@ else:
     Field = pydantic.Field
 
 Size = Annotated[int, Field(ge=1)]
+MemoryPool = Literal["DLA_MANAGED_SRAM", "DLA_LOCAL_DRAM", "DLA_GLOBAL_DRAM", "TACTIC_DRAM", "TACTIC_SHARED_MEMORY"]
+TacticSource = Literal["CUBLAS", "CUBLAS_LT", "CUDNN", "EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS"]
+PreviewFeature = Literal[
+    "FASTER_DYNAMIC_SHAPES_0805",
+    "DISABLE_EXTERNAL_TACTIC_SOURCES_FOR_CORE_0805",
+    "PROFILE_SHARING_0806",
+    "ALIASED_PLUGIN_IO_10_03",
+    "RUNTIME_ACTIVATION_RESIZE_10_10",
+    "MULTIDEVICE_RUNTIME_10_16",
+]
 
 
 class ProfileShapes(DeclaredModel):
@@ -45,6 +55,9 @@ class TensorRTOptions(DeclaredModel):
         default=None, description="Batch that tactics are timed with; by default the largest preferred one."
     )
     workspace_bytes: Size | None = Field(default=None, description="Scratch memory limit; by default all of the GPU's.")
+    memory_pool_bytes: dict[MemoryPool, Size] = Field(
+        default_factory=dict, description="Limits of the other memory pools, by name in MemoryPoolType."
+    )
     builder_optimization_level: Annotated[int, Field(ge=0, le=5)] = Field(
         default=3, description="0 builds fastest, 5 searches longest."
     )
@@ -55,6 +68,19 @@ class TensorRTOptions(DeclaredModel):
     )
     tiling_optimization_level: Literal["NONE", "FAST", "MODERATE", "FULL"] = Field(
         default="NONE", description="Search for tilings that keep data in the L2 cache (TensorRT 10.8 or later)."
+    )
+    l2_limit_for_tiling: Size | None = Field(
+        default=None, description="Bytes of the L2 cache that tilings may use (TensorRT 10.8 or later)."
+    )
+    tactic_sources: tuple[TacticSource, ...] = Field(
+        default=("EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS"),
+        description="Kernels beside TensorRT's core ones; CUBLAS, CUBLAS_LT and CUDNN are gone in TensorRT 11.",
+    )
+    preview_features: dict[PreviewFeature, bool] = Field(
+        default_factory=dict, description="Features of one version to turn on or off, by name in PreviewFeature."
+    )
+    distributive_independence: bool = Field(
+        default=False, description="Equal rows give equal answers, wherever they are (TensorRT 10.12 or later)."
     )
     sparse_weights: bool = Field(default=False, description="Use 2:4 structured sparsity where the weights have it.")
     version_compatible: bool = Field(
@@ -77,9 +103,21 @@ class TensorRTOptions(DeclaredModel):
     timing_cache: bool | Path = Field(
         default=True, description="Keep measured tactics: true for the user's cache folder, a folder, or false."
     )
+    error_on_timing_cache_miss: bool = Field(
+        default=False, description="Fail where the timing cache lacks a tactic (TensorRT 10 or later)."
+    )
+    disable_compilation_cache: bool = Field(
+        default=False, description="Keep compiled code out of the timing cache (TensorRT 10 or later)."
+    )
     time_budget_s: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="Longest build; a build that takes longer is stopped and nothing is published."
     )
+
+    @pydantic.model_validator(mode="after")
+    def _has_what_it_must_hit(self) -> TensorRTOptions:
+        if self.error_on_timing_cache_miss and self.timing_cache is False:
+            raise PlacedError(at=("error_on_timing_cache_miss",), expected="a timing cache", got="timing_cache: false")
+        return self
 
     def resolved(self, folder: Path) -> TensorRTOptions:
         """The same options with their paths relative to a folder."""

@@ -62,6 +62,13 @@ def test_a_syntax_slip_has_its_place_and_the_parsers_reason(tmp_path: Path) -> N
     assert 'no field named "inputs"' in finding.fix
 
 
+def test_an_escape_sequence_that_the_server_refuses_has_its_place(tmp_path: Path) -> None:
+    write_model(tmp_path / "m", PYTHON + 'parameters { key: "a\\\\\\y" }\n', PYTHON_FILES)
+    (finding,) = lint_model(tmp_path / "m")
+    assert (finding.rule, finding.line, finding.column) == ("P1", 4, 23)
+    assert "Invalid escape sequence" in finding.fix
+
+
 def test_a_number_that_no_enum_holds_has_its_place(tmp_path: Path) -> None:
     write_model(tmp_path / "m", PYTHON + "instance_group {\n kind: 9999999999 }\n", PYTHON_FILES)
     (finding,) = lint_model(tmp_path / "m")
