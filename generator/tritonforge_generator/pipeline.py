@@ -17,12 +17,12 @@ from tritonforge_generator.errors import TensorRTMissingError
 from tritonforge_generator.graph import Graph, graph_from_source
 from tritonforge_generator.graph.preprocess import preprocessed_model
 from tritonforge_generator.made import manifest_of
-from tritonforge_generator.plan import Plan, Profile, plan_from_onnx, profiles_from_options
+from tritonforge_generator.plan import KnownPlan, Plan, Profile, plan_from_onnx, profiles_from_options
 from tritonforge_generator.plan.availability import require_tensorrt
 from tritonforge_generator.plan.containers import require_release
 from tritonforge_generator.plan.network import newest_opset
 from tritonforge_generator.precision import TypedGraph
-from tritonforge_generator.repository import Manifest, ModelVersion, StagedModel, stage_model
+from tritonforge_generator.repository import Manifest, ModelFolder, ModelVersion, StagedModel, stage_model
 from tritonforge_generator.source import DEFAULT_OPSET, source_from_path, source_from_reference
 from tritonforge_generator.spec import DynamicBatching, ForgeSpec, ModelOptions
 from tritonforge_generator.verify import (
@@ -57,6 +57,7 @@ class Draft:
         graph: The graph stage's artifact.
         max_batch_size: As it will be configured.
         work: Where files lie until they are staged.
+        live: The published model, if there is one.
         reference: The source's answers.
         typed: The precision stage's artifact, where types were asked for.
         plan: The plan stage's artifact, where there is one.
@@ -71,6 +72,7 @@ class Draft:
     graph: Graph
     max_batch_size: int
     work: Path
+    live: ModelFolder
     reference: Reference
     typed: TypedGraph | None = None
     plan: Plan | None = None
@@ -136,7 +138,7 @@ def generate(
         drafts = []
         for options, note in chosen:
             work = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="tritonforge-model-")))
-            draft = _draft(options, work, note, on_stage)
+            draft = _draft(options, work, ModelFolder(spec.repository / options.name), note, on_stage)
             draft.staged = opened.enter_context(
                 stage_model(spec.repository, options.name, version=options.version, overwrite=overwrite)
             )
@@ -169,7 +171,7 @@ def _with_platform(options: ModelOptions, server: str | None) -> tuple[ModelOpti
     return options.model_copy(update={"platform": "tensorrt"}), note
 
 
-def _draft(options: ModelOptions, work: Path, note: str, on_stage: OnStage) -> Draft:
+def _draft(options: ModelOptions, work: Path, live: ModelFolder, note: str, on_stage: OnStage) -> Draft:
     stage_s: dict[Stage, float] = {}
     name = options.name
     with _timed(name, "source", stage_s, on_stage):
@@ -188,6 +190,7 @@ def _draft(options: ModelOptions, work: Path, note: str, on_stage: OnStage) -> D
         graph=graph,
         max_batch_size=max_batch_size,
         work=work,
+        live=live,
         reference=reference,
         notes=[note],
         stage_s=stage_s,
@@ -243,6 +246,7 @@ def _add_plan(draft: Draft, on_stage: OnStage) -> None:
         draft.options.tensorrt,
         precision=precision.type if precision is not None else "TF32",
         profiles=_profiles(draft),
+        known=dict(_published_plans(draft.live)),
         on_progress=on_progress,
     )
     datatypes = plan_datatypes(draft.plan)
@@ -252,6 +256,16 @@ def _add_plan(draft: Draft, on_stage: OnStage) -> None:
         inputs=tuple(replace(one, datatype=datatypes.get(one.name, one.datatype)) for one in draft.graph.inputs),
         outputs=tuple(replace(one, datatype=datatypes.get(one.name, one.datatype)) for one in draft.graph.outputs),
     )
+
+
+def _published_plans(live: ModelFolder) -> Iterator[tuple[str, KnownPlan]]:
+    """Plans of a model's versions by recipe; the newest comes last."""
+    for version in live.versions:
+        manifest = live.manifest(version)
+        made = manifest.made.get("plan", {}) if manifest is not None else {}
+        if "recipe_sha256" in made:
+            path = live.path / str(version) / PLAN_FILENAME
+            yield made["recipe_sha256"], KnownPlan(path=path, sha256=made["sha256"])
 
 
 def _profiles(draft: Draft) -> tuple[Profile, ...]:

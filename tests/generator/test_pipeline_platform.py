@@ -98,12 +98,59 @@ def test_a_plan_is_published_where_one_can_be_built(tmp_path: Path, platform: st
     }
 
 
+def newly_built(one: Generated) -> bool:
+    assert one.plan is not None
+    return one.plan.newly_built
+
+
 @pytest.mark.usefixtures("tensorrt")
-def test_generating_a_plan_again_changes_nothing(tmp_path: Path) -> None:
+def test_generating_a_plan_again_builds_nothing(tmp_path: Path) -> None:
     source = stand_in_graphs.negation(tmp_path / "m.onnx")
-    assert generated(tmp_path, source, platform="tensorrt").version.new
-    again = generated(tmp_path, source, platform="tensorrt").version
-    assert (again.version, again.new) == (1, False)
+    first = generated(tmp_path, source, platform="tensorrt")
+    assert first.version.new
+    assert newly_built(first)
+    again = generated(tmp_path, source, platform="tensorrt", tensorrt={"time_budget_s": 1000.0})
+    assert (again.version.version, again.version.new, newly_built(again)) == (1, False, False)
+    assert again.plan is not None
+    assert first.plan is not None
+    assert again.plan.layers == first.plan.layers
+    assert again.plan.sha256 == first.plan.sha256
+
+
+@pytest.mark.usefixtures("tensorrt")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tensorrt": {"builder_optimization_level": 1}},
+        {"max_batch_size": 4},
+        {"precision": "FP32"},
+        {"tensorrt": {"timing_cache": False}},
+    ],
+    ids=str,
+)
+def test_a_plan_that_was_made_from_something_else_is_built(tmp_path: Path, options: dict[str, Any]) -> None:
+    source = stand_in_graphs.negation(tmp_path / "m.onnx")
+    generated(tmp_path, source, platform="tensorrt")
+    assert newly_built(generated(tmp_path, source, platform="tensorrt", **options))
+
+
+@pytest.mark.usefixtures("tensorrt")
+def test_an_older_version_of_the_same_is_found(tmp_path: Path) -> None:
+    source = stand_in_graphs.negation(tmp_path / "m.onnx")
+    generated(tmp_path, source, platform="tensorrt")
+    source.write_bytes(stand_in_graphs.negation(tmp_path / "other.onnx", name="other").read_bytes())
+    assert generated(tmp_path, source, platform="tensorrt").version.version == 2
+    stand_in_graphs.negation(tmp_path / "m.onnx")
+    back = generated(tmp_path, source, platform="tensorrt")
+    assert (back.version.version, back.version.new, newly_built(back)) == (3, True, False)
+
+
+@pytest.mark.usefixtures("tensorrt")
+def test_a_published_plan_that_was_damaged_is_built_again(tmp_path: Path) -> None:
+    source = stand_in_graphs.negation(tmp_path / "m.onnx")
+    plan = generated(tmp_path, source, platform="tensorrt").version.path / "model.plan"
+    plan.write_bytes(plan.read_bytes()[:-1])
+    assert newly_built(generated(tmp_path, source, platform="tensorrt"))
 
 
 @pytest.mark.usefixtures("tensorrt")

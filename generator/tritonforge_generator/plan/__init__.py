@@ -6,10 +6,12 @@ from tritonforge_generator.plan.engine import Engine, PlanTensor, ShapeRange
 from tritonforge_generator.plan.header import PlanHeader, plan_header_from_path
 from tritonforge_generator.plan.plan import Plan
 from tritonforge_generator.plan.profiles import Profile, profiles_from_options
+from tritonforge_generator.plan.recipe import KnownPlan
 from tritonforge_generator.plan.runner import Runner
 
 __all__ = [
     "Engine",
+    "KnownPlan",
     "Plan",
     "PlanHeader",
     "PlanTensor",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,9 +22,11 @@ from tritonforge_generator.plan.network import check_opset, node_types, parsed_n
 from tritonforge_generator.plan.plan import Plan, TimingCacheUse
 from tritonforge_generator.plan.profiles import Profile
 from tritonforge_generator.plan.progress import LogProgress, OnProgress, monitor
+from tritonforge_generator.plan.recipe import KnownPlan, recipe_sha256
 from tritonforge_generator.source.onnx_file import onnx_skeleton_from_path
 from tritonforge_generator.spec import PrecisionType, TensorRTOptions
 
+_NO_CACHE: Final = TimingCacheUse(path=None, read_bytes=0, written_bytes=0, note="")
 _SHAPE_BYTES: Final = 4096
 """Largest constants that may be shapes; larger ones are weights, which only their dims are needed of."""
 
@@ -37,6 +41,7 @@ class BuildRequest:
         precision: What the graph was typed for.
         profiles: Optimisation profiles with the shapes of every input.
         options: The rest.
+        known: By recipe, plans that were built before; one of the same recipe is taken instead of a new build.
     """
 
     network: Path
@@ -44,6 +49,7 @@ class BuildRequest:
     precision: PrecisionType
     profiles: tuple[Profile, ...]
     options: TensorRTOptions
+    known: Mapping[str, KnownPlan] = field(default_factory=dict)
 
 
 class _Log:
@@ -64,7 +70,7 @@ class _Log:
 
 
 def build_plan(request: BuildRequest, on_progress: OnProgress) -> Plan:
-    """Build, write and examine a plan.
+    """Build, write and examine a plan; or take a known one of the same recipe.
 
     Raises:
         PlanBuildError: TensorRT refuses the graph or finds no plan.
@@ -76,6 +82,12 @@ def build_plan(request: BuildRequest, on_progress: OnProgress) -> Plan:
     for library in request.options.plugins:
         ctypes.CDLL(str(library))
     skeleton = onnx_skeleton_from_path(request.network, keep_bytes=_SHAPE_BYTES)
+    recipe = recipe_sha256(
+        request.network, request.options, gpu, precision=request.precision, profiles=request.profiles
+    )
+    if _known_plan_taken(request, recipe):
+        on_progress(1.0, "the published plan was made from the same; examining it")
+        return _examined(request, gpu, skeleton, recipe=recipe)
     check_opset(request.network, max(o.version for o in skeleton.opset_import if o.domain in {"", "ai.onnx"}))
     _refuse_types(skeleton)
     log = _Log(on_progress)
@@ -107,11 +119,28 @@ def build_plan(request: BuildRequest, on_progress: OnProgress) -> Plan:
         note=log.notes[0] if log.notes else "",
     )
     on_progress(1.0, "examining the plan")
-    return _examined(request, gpu, skeleton, build_s, use)
+    return _examined(request, gpu, skeleton, recipe=recipe, build_s=build_s, use=use)
 
 
-def _examined(request: BuildRequest, gpu: Gpu, skeleton: Any, build_s: float, use: TimingCacheUse) -> Plan:
-    """Load a plan that was just built and read its facts."""
+def _known_plan_taken(request: BuildRequest, recipe: str) -> bool:
+    """Put a known plan of the recipe in place; who wants no timing cache wants everything measured anew."""
+    known = request.known.get(recipe)
+    if known is None or request.options.timing_cache is False or not known.path.is_file():
+        return False
+    shutil.copyfile(known.path, request.destination)
+    return sha256_of_file(request.destination) == known.sha256
+
+
+def _examined(
+    request: BuildRequest,
+    gpu: Gpu,
+    skeleton: Any,
+    *,
+    recipe: str,
+    build_s: float | None = None,
+    use: TimingCacheUse = _NO_CACHE,
+) -> Plan:
+    """Load a plan, which was built in so many seconds or is a known one, and read its facts."""
     path = request.destination
     size_bytes = path.stat().st_size
     with Engine(path, gpu.device_id) as engine, Stream() as stream:
@@ -120,6 +149,7 @@ def _examined(request: BuildRequest, gpu: Gpu, skeleton: Any, build_s: float, us
             path=path,
             sha256=sha256_of_file(path),
             size_bytes=size_bytes,
+            recipe_sha256=recipe,
             precision=request.precision,
             tensorrt_version=tensorrt_api.version(),
             gpu=gpu,
@@ -130,7 +160,8 @@ def _examined(request: BuildRequest, gpu: Gpu, skeleton: Any, build_s: float, us
             proof=precision_proof(
                 layers, request.precision, size_bytes=size_bytes, parameter_count=_parameter_count(skeleton)
             ),
-            build_s=round(build_s, 3),
+            newly_built=build_s is not None,
+            build_s=round(build_s or 0.0, 3),
             timing_cache=use,
         )
 
@@ -282,6 +313,7 @@ def request_to_json(request: BuildRequest) -> dict[str, Any]:
             {name: shapes.model_dump(mode="json") for name, shapes in profile.items()} for profile in request.profiles
         ],
         "options": request.options.model_dump(mode="json"),
+        "known": {recipe: [str(plan.path), plan.sha256] for recipe, plan in request.known.items()},
     }
 
 

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, Final
 
 from tritonforge_generator import errors
@@ -28,6 +29,7 @@ from tritonforge_generator.plan.layers import Layer, PrecisionProof
 from tritonforge_generator.plan.plan import Plan, TimingCacheUse
 from tritonforge_generator.plan.profiles import Profile
 from tritonforge_generator.plan.progress import OnProgress
+from tritonforge_generator.plan.recipe import KnownPlan
 from tritonforge_generator.spec import PrecisionType, TensorRTOptions
 
 _LAST_WORDS: Final = 20
@@ -40,9 +42,10 @@ def plan_from_onnx(
     *,
     precision: PrecisionType,
     profiles: Sequence[Profile],
+    known: Mapping[str, KnownPlan] = MappingProxyType({}),
     on_progress: OnProgress = lambda *_: None,
 ) -> Plan:
-    """Build a plan.
+    """Build a plan, or take a known one that was made from the same.
 
     Args:
         network: The ONNX file, already in the types it is to compute in. It is only read.
@@ -50,6 +53,7 @@ def plan_from_onnx(
         options: How to build.
         precision: What the graph was typed for.
         profiles: Optimisation profiles with the shapes of every input.
+        known: Plans that were built before, by recipe; ``timing_cache: false`` builds all the same.
         on_progress: Told how far the build is.
 
     Returns:
@@ -64,7 +68,12 @@ def plan_from_onnx(
     work = Path(tempfile.mkdtemp(prefix="tritonforge-build-"))
     partial = work / "model.plan"
     request = BuildRequest(
-        network=network.absolute(), destination=partial, precision=precision, profiles=tuple(profiles), options=options
+        network=network.absolute(),
+        destination=partial,
+        precision=precision,
+        profiles=tuple(profiles),
+        options=options,
+        known={recipe: KnownPlan(path=plan.path.absolute(), sha256=plan.sha256) for recipe, plan in known.items()},
     )
     try:
         result = _run_child(work, request, on_progress)

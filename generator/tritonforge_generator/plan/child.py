@@ -14,6 +14,7 @@ from typing import Final
 
 from tritonforge_generator.errors import PlanBuildError, TritonforgeError
 from tritonforge_generator.plan.build import BuildRequest, build_plan, plan_facts
+from tritonforge_generator.plan.recipe import KnownPlan
 from tritonforge_generator.spec import ProfileShapes, TensorRTOptions
 
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
@@ -47,6 +48,7 @@ def _request_from_json(text: str) -> BuildRequest:
             for profile in data["profiles"]
         ),
         options=TensorRTOptions.model_validate(data["options"]),
+        known={recipe: KnownPlan(path=Path(path), sha256=sha256) for recipe, (path, sha256) in data["known"].items()},
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 from tritonforge_generator.spec import PrecisionType
 
 UNKNOWN: Final = "unknown"
+_GENERATION = re.compile(r"sm\d+")
 _NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 _FORMAT = re.compile(
     r"\b(FP32|FP16|BF16|FP8|INT8|INT32|INT64|BOOL|UINT8|Float|Half|BFloat16|Int8|Int32)\b", re.IGNORECASE
@@ -164,6 +165,19 @@ def precision_proof(
         bytes_per_parameter=round(bytes_each, 3),
         passed=passed,
         summary=summary,
+    )
+
+
+def kernel_share(layers: Iterable[Layer]) -> dict[str, float]:
+    """Share of the FLOPs by the GPU generation that kernels were written for, as they are called: ``sm80``, ``sm90``.
+
+    An older generation than the GPU's own means that this TensorRT has nothing newer for the layer.
+
+    Args:
+        layers: The engine's layers.
+    """
+    return _shares(
+        (match[0] if (match := _GENERATION.search(layer.tactic)) else UNKNOWN, layer.flops) for layer in layers
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tritonforge_generator.plan.cuda import Gpu
 from tritonforge_generator.plan.engine import PlanTensor, ShapeRange
-from tritonforge_generator.plan.layers import Layer, PrecisionProof
+from tritonforge_generator.plan.layers import Layer, PrecisionProof, kernel_share
 from tritonforge_generator.spec import PrecisionType
 
 
@@ -38,6 +38,7 @@ class Plan:
         path: The file.
         sha256: Hex digest of its bytes.
         size_bytes: Its size.
+        recipe_sha256: Digest of what it was made from; see ``recipe.py``.
         precision: What was asked for.
         tensorrt_version: What built it, in four parts where known.
         gpu: What it was built on.
@@ -46,6 +47,7 @@ class Plan:
         device_memory_bytes: By profile, the scratch memory of one execution context.
         layers: The engine's layers with the ONNX nodes that became each.
         proof: Which types the layers really compute in.
+        newly_built: False where a known plan of the same recipe was taken.
         build_s: Seconds that the builder took.
         timing_cache: What the timing cache did.
     """
@@ -53,6 +55,7 @@ class Plan:
     path: Path
     sha256: str
     size_bytes: int
+    recipe_sha256: str
     precision: PrecisionType
     tensorrt_version: str
     gpu: Gpu
@@ -61,6 +64,7 @@ class Plan:
     device_memory_bytes: tuple[int, ...]
     layers: tuple[Layer, ...]
     proof: PrecisionProof
+    newly_built: bool
     build_s: float
     timing_cache: TimingCacheUse
 
@@ -71,4 +75,5 @@ class Plan:
             del facts[private]
         del facts["timing_cache"]["path"]
         facts["layer_count"] = len(self.layers)
+        facts["kernel_share"] = kernel_share(self.layers)
         return facts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final
@@ -22,6 +23,9 @@ Shapes = tuple[Shape, ...]
 
 _GRAPH_LIMIT: Final = 64
 """Captured shapes of one runner; each holds a few megabytes."""
+_COPIERS: Final = 4
+_PIECE_BYTES: Final = 1 << 20
+_MOST_PIECES: Final = 16
 
 
 @dataclass(slots=True)
@@ -56,6 +60,7 @@ class Runner:
         self.stream = Stream()
         self._device: dict[str, DeviceMemory] = {}
         self._pinned: dict[str, PinnedMemory] = {}
+        self._copiers = ThreadPoolExecutor(_COPIERS, thread_name_prefix="staging")  # its threads start when needed
         self._lanes: dict[int, _Lane] = {}
         self._dtypes = {tensor.name: np.dtype(numpy_dtype_of(tensor)) for tensor in engine.tensors}
         try:
@@ -86,10 +91,7 @@ class Runner:
         self._check(inputs)
         self._prepare({name: array.shape for name, array in inputs.items()})  # refuses before anything is copied
         for tensor in self.engine.inputs:
-            array = inputs[tensor.name]
-            staging = self._pinned[tensor.name].view(array.shape, array.dtype)
-            np.copyto(staging, array)
-            self.stream.to_device(self._device[tensor.name].address, self._pinned[tensor.name].address, array.nbytes)
+            self._upload(tensor.name, np.ascontiguousarray(inputs[tensor.name]))
         outputs = self.execute_to_host({name: array.shape for name, array in inputs.items()})
         self.stream.synchronize()
         return {name: view.copy() for name, view in outputs.items()}
@@ -134,6 +136,7 @@ class Runner:
             memory.close()
         self._device.clear()
         self._pinned.clear()
+        self._copiers.shutdown()
         self.stream.close()
 
     def __enter__(self) -> Self:
@@ -179,6 +182,24 @@ class Runner:
         return {tensor.name: self._queue_output(lane, tensor) for tensor in self.engine.outputs}
 
     # ---- how it is done ----
+
+    def _upload(self, name: str, array: npt.NDArray[Any]) -> None:
+        """Queue the copy of an input to the GPU, in pieces: the CPU stages some while the GPU fetches others."""
+        source = array.reshape(-1).view(np.uint8)
+        staging = self._pinned[name].view(source.shape, source.dtype)
+        piece_bytes = max(_PIECE_BYTES, -(-source.size // _MOST_PIECES))
+        pieces = [slice(start, min(start + piece_bytes, source.size)) for start in range(0, source.size, piece_bytes)]
+
+        def stage(piece: slice) -> None:
+            np.copyto(staging[piece], source[piece])
+
+        staged = self._copiers.map(stage, pieces) if len(pieces) > 1 else map(stage, pieces)
+        for piece, _ in zip(pieces, staged, strict=True):
+            self.stream.to_device(
+                self._device[name].address + piece.start,
+                self._pinned[name].address + piece.start,
+                piece.stop - piece.start,
+            )
 
     def _allocate(self, tensor: PlanTensor) -> None:
         size_bytes = self._dtypes[tensor.name].itemsize * max(

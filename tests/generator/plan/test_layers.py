@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tritonforge_generator.plan.layers import Layer, layers_from_inspector, precision_proof
+from tritonforge_generator.plan.layers import Layer, kernel_share, layers_from_inspector, precision_proof
 from tritonforge_generator.spec import PrecisionType
 
 ROW_MAJOR = "Row major linear FP32"
@@ -157,3 +157,10 @@ def test_inside_myelin_regions_the_size_of_the_plan_is_the_evidence(size_bytes: 
     proof = precision_proof([hidden], "FP16", size_bytes=size_bytes, parameter_count=2_000_000)
     assert proof.passed is expected
     assert "does not say the types inside Myelin regions" in proof.summary
+
+
+def test_kernels_are_counted_by_the_generation_they_were_written_for() -> None:
+    head = entry("fc", "CaskGemmMatrixMultiply", HALF, HALF, "fc/Gemm", tactic="sm90_xmma_gemm_f16f16_f16f32")
+    pool = entry("pool", "Pooling", HALF, HALF, "pool", tactic="")
+    layers = layers_from_inspector(dump(STEM, head, pool), FLOPS | {"pool": 1000})
+    assert kernel_share(layers) == {"sm80": 0.45, "sm90": 0.05, "unknown": 0.5}

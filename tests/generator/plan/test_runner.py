@@ -60,6 +60,22 @@ def test_outputs_are_arrays_of_their_own(plan: Path) -> None:
     np.testing.assert_array_equal(first, -np.ones((1, 4)))
 
 
+def test_large_inputs_arrive_whole_whatever_their_layout(tmp_path: Path) -> None:
+    """Inputs of megabytes are staged in pieces by several threads."""
+    rows = 300_001
+    plan = write_plan(
+        tmp_path / "large.plan",
+        tensors=[("x", "float32", [-1, 4]), ("y", "float32", [-1, 4])],
+        outputs={"y": ["negative", "x"]},
+        profiles=[{"x": ([1, 4], [4, 4], [rows, 4])}],
+    )
+    x = np.random.default_rng(0).standard_normal((rows, 4)).astype(np.float32)
+    with Engine(plan) as engine, Runner(engine) as runner:
+        np.testing.assert_array_equal(runner.infer({"x": x})["y"], -x)
+        np.testing.assert_array_equal(runner.infer({"x": np.asfortranarray(x)})["y"], -x)
+        np.testing.assert_array_equal(runner.infer({"x": x[::2]})["y"], -x[::2])
+
+
 def test_every_run_is_timed(plan: Path) -> None:
     with Engine(plan) as engine, Runner(engine) as runner:
         times = runner.measure(ones(8), runs=5, warmup=1)

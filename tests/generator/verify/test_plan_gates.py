@@ -30,6 +30,7 @@ PLAN = Plan(
     path=Path("model.plan"),
     sha256="",
     size_bytes=2 * GB,
+    recipe_sha256="",
     precision="FP32",
     tensorrt_version="10.16.1.11",
     gpu=Gpu(device_id=0, name="a GPU", compute_capability="9.0", memory_bytes=16 * GB, driver_cuda_version="13.0"),
@@ -41,6 +42,7 @@ PLAN = Plan(
     device_memory_bytes=(GB, 3 * GB),
     layers=(),
     proof=PROOF,
+    newly_built=True,
     build_s=1.0,
     timing_cache=TimingCacheUse(path=None, read_bytes=0, written_bytes=0, note=""),
 )
