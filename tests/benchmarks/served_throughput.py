@@ -1,6 +1,6 @@
 """How many images a second an embedded server gives, asked over the wire and through shared memory.
 
-    python tests/benchmarks/served_throughput.py REPOSITORY [--network resnet50.onnx] [--instances 4] [--seconds 8]
+    python tests/benchmarks/served_throughput.py REPOSITORY [--network resnet50.onnx] [--instances 2] [--seconds 8]
         [--json FILE] [--loads NAME ...]
 
 The repository holds two FP16 plans, which are generated from ``--network`` where it does not exist yet: ``resnet50``
@@ -27,6 +27,7 @@ import numpy as np
 from typing_extensions import Self
 
 from tritonforge_client import Client
+from tritonforge_client.core.proto import model_config_from_text
 from tritonforge_generator.deploy import EmbeddedTriton
 from tritonforge_generator.pipeline import generate
 from tritonforge_generator.spec import (
@@ -139,7 +140,7 @@ def _shared_asker(url: str, load: Load, array: np.ndarray[Any, Any]) -> Iterator
         client.close()
 
 
-def measured(url: str, name: str, seconds: float) -> dict[str, Any]:
+def measured(url: str, name: str, seconds: float, instances: int) -> dict[str, Any]:
     """Run one load and say what came of it."""
     load = LOADS[name]
     context = multiprocessing.get_context("spawn")
@@ -161,6 +162,7 @@ def measured(url: str, name: str, seconds: float) -> dict[str, Any]:
     latencies_ms = np.sort(np.concatenate([np.array(one[0]) for one in gathered])) * 1e3
     return {
         "load": name,
+        "instances": instances,
         "processes": load.processes,
         "batch": load.batch,
         "images_per_s": round(len(latencies_ms) * load.batch / seconds, 1),
@@ -238,7 +240,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("repository", type=Path)
     parser.add_argument("--network", type=Path, help="resnet50.onnx of export_networks.py")
-    parser.add_argument("--instances", type=int, default=4)
+    parser.add_argument("--instances", type=int, default=2)
     parser.add_argument("--timing-cache", type=Path)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--json", type=Path)
@@ -246,10 +248,15 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.repository.exists():
         generate_models(arguments.repository, arguments.network, arguments.instances, arguments.timing_cache)
+    texts = {load.model: arguments.repository / load.model / "config.pbtxt" for load in LOADS.values()}
+    counts = {
+        model: sum(group.count for group in model_config_from_text(path.read_text("utf-8")).instance_group)
+        for model, path in texts.items()
+    }
     rows = []
     with EmbeddedTriton(arguments.repository, ready_timeout_s=120) as server:
         for name in arguments.loads:
-            rows.append(measured(server.grpc_url, name, arguments.seconds))
+            rows.append(measured(server.grpc_url, name, arguments.seconds, counts[LOADS[name].model]))
             print(json.dumps(rows[-1]), flush=True)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(rows, indent=1))

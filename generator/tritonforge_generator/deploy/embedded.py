@@ -40,9 +40,6 @@ _PORT_ATTEMPTS: Final = 5
 _LOG_LINES: Final = 2000
 _READY_CHECK_S: Final = 0.02
 _READER_END_S: Final = 5.0
-# glibc gives blocks above 128 KiB back to the kernel at once, so that every request of such a size would fault its
-# pages in again; with these limits (the highest that mallopt(3) takes) it keeps them.
-_KEPT_PAGES: Final = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
 _PLAN_SHM_BYTES: Final = 256 << 20
 _DEFAULT_CACHE_BYTES: Final = 64 * 1024 * 1024
 # The stub's command line goes through a shell unquoted, so other characters in a path would break it.
@@ -289,12 +286,7 @@ class EmbeddedTriton:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     # ONNX Runtime and others leave files in TMPDIR; there they are removed with the rest.
-                    env={
-                        **_KEPT_PAGES,
-                        **inherited(),
-                        **installation.environment(interpreter),
-                        "TMPDIR": str(self._scratch),
-                    },
+                    env={**inherited(), **installation.environment(interpreter), "TMPDIR": str(self._scratch)},
                     pass_fds=[pid_sink],
                     start_new_session=True,  # the terminal's Ctrl-C reaches this process only
                 )
