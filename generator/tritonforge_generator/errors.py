@@ -16,6 +16,7 @@
     │   └── PlanBuildError
     ├── ConfigError          the spec asks for what the graph or the server does not allow
     ├── VerificationError    a gate failed; nothing was published
+    │   └── verify.GatesFailedError   with the gates and their figures
     ├── RepositoryError      the repository cannot be read or written
     ├── ServerError          the embedded server does not start or answer
     │   ├── ServerNotInstalledError

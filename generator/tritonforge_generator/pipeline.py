@@ -24,7 +24,7 @@ from tritonforge_generator.plan.network import newest_opset
 from tritonforge_generator.precision import TypedGraph
 from tritonforge_generator.repository import Manifest, ModelFolder, ModelVersion, StagedModel, stage_model
 from tritonforge_generator.source import DEFAULT_OPSET, source_from_path, source_from_reference
-from tritonforge_generator.spec import DynamicBatching, ForgeSpec, ModelOptions
+from tritonforge_generator.spec import DynamicBatching, ForgeSpec, ModelOptions, PrecisionOptions
 from tritonforge_generator.verify import (
     Check,
     Reference,
@@ -239,18 +239,18 @@ def _add_plan(draft: Draft, on_stage: OnStage) -> None:
             last = said
             on_stage(name, said)
 
-    precision = draft.options.precision_options
+    precision = draft.options.precision_options or PrecisionOptions()  # what TensorRT does by itself
     draft.plan = plan_from_onnx(
         draft.network,
         draft.work / PLAN_FILENAME,
         draft.options.tensorrt,
-        precision=precision.type if precision is not None else "TF32",
+        precision=precision.type,
         profiles=_profiles(draft),
         known=dict(_published_plans(draft.live)),
         on_progress=on_progress,
     )
     datatypes = plan_datatypes(draft.plan)
-    draft.reference = draft.reference.in_types(datatypes)
+    draft.reference = draft.reference.for_precision(precision).in_types(datatypes)
     draft.graph = replace(
         draft.graph,
         inputs=tuple(replace(one, datatype=datatypes.get(one.name, one.datatype)) for one in draft.graph.inputs),

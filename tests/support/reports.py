@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 from tritonforge_generator.demo import digits_model_path
 from tritonforge_generator.graph import Graph, graph_from_source
-from tritonforge_generator.report import Accuracy, Fact, RunReport, Stage, load_report_from_campaign
+from tritonforge_generator.plan import Plan, PlanTensor, ShapeRange
+from tritonforge_generator.plan.cuda import Gpu
+from tritonforge_generator.plan.layers import UNKNOWN, Layer, precision_proof
+from tritonforge_generator.plan.plan import TimingCacheUse
+from tritonforge_generator.precision import KeptNode, TypedGraph
+from tritonforge_generator.report import Accuracy, Fact, ModelReport, RunReport, Stage, load_report_from_campaign
 from tritonforge_generator.source import source_from_path
 from tritonforge_generator.verify.verification import Check, OutputFigures
 from tritonforge_load.recording import Cell
@@ -85,7 +91,6 @@ def campaign_result() -> CampaignResult:
 
 
 def full_report() -> RunReport:
-    figures = (OutputFigures(name="logits", max_abs=3.8e-6, max_rel=1.2e-5, cosine=1.0, top1=1.0),)
     return RunReport(
         title="digits",
         command="tritonforge demo",
@@ -105,6 +110,20 @@ def full_report() -> RunReport:
             Stage(name="serve", duration_s=4.9),
             Stage(name="load", duration_s=41.3),
         ),
+        models=(digits_model(),),
+        accuracies=(
+            Accuracy(via="ONNX Runtime", correct=357, total=360),
+            Accuracy(via="Triton over gRPC", correct=357, total=360, passed=True),
+            Accuracy(via="Triton over HTTP", correct=357, total=360, passed=True),
+        ),
+        load=load_report_from_campaign(campaign_result()),
+    )
+
+
+def digits_model() -> ModelReport:
+    figures = (OutputFigures(name="logits", max_abs=3.8e-6, max_rel=1.2e-5, cosine=1.0, top1=1.0),)
+    return ModelReport(
+        name="digits",
         graph=digits_graph(),
         config_text=CONFIG,
         checks=(
@@ -125,12 +144,95 @@ def full_report() -> RunReport:
                 figures=figures,
             ),
         ),
-        accuracies=(
-            Accuracy(via="ONNX Runtime", correct=357, total=360),
-            Accuracy(via="Triton over gRPC", correct=357, total=360, passed=True),
-            Accuracy(via="Triton over HTTP", correct=357, total=360, passed=True),
+    )
+
+
+def layers_of_a_plan() -> tuple[Layer, ...]:
+    region = tuple(f"/encoder/layers.{number // 8}/attention/self/MatMul_{number}" for number in range(60))
+    return (
+        Layer(
+            name="/stem/conv/Conv + /stem/act/Relu",
+            kind="CaskConvolution",
+            precision="FP16",
+            nodes=("/stem/conv/Conv", "/stem/act/Relu"),
+            tactic="sm80_xmma_fprop_implicit_gemm_f16f16_f16f16_f16_nhwckrsc_nhwc_tilesize128x64x64_stage4",
+            flops=236_027_904,
         ),
-        load=load_report_from_campaign(campaign_result()),
+        Layer(name="Reformatting CopyNode", kind="Reformat", precision="", nodes=(), tactic="", flops=0),
+        Layer(
+            name=f"{{ForeignNode[{region[0]}...{region[-1]}]}}",
+            kind="Myelin",
+            precision=UNKNOWN,
+            nodes=region,
+            tactic="",
+            flops=1_800_000_000,
+        ),
+        Layer(
+            name="/head/Gemm",
+            kind="CaskGemmMatrixMultiply",
+            precision="FP32",
+            nodes=("/head/Gemm",),
+            tactic="sm80_xmma_gemm_f32f32_tn",
+            flops=12_345,
+        ),
+    )
+
+
+def plan_of_layers(layers: tuple[Layer, ...]) -> Plan:
+    return Plan(
+        path=Path("model.plan"),
+        sha256="c0ffee" + 58 * "0",
+        recipe_sha256="beef" + 60 * "0",
+        newly_built=True,
+        size_bytes=50_300_000,
+        precision="FP16",
+        tensorrt_version="10.16.1.11",
+        gpu=Gpu(
+            device_id=0,
+            name="NVIDIA H200",
+            compute_capability="9.0",
+            memory_bytes=150_000_000_000,
+            driver_cuda_version="13.0",
+        ),
+        tensors=(
+            PlanTensor(name="images", is_input=True, datatype="FP32", shape=(-1, 1, 8, 8)),
+            PlanTensor(name="logits", is_input=False, datatype="FP32", shape=(-1, 10)),
+        ),
+        profiles=(
+            {"images": ShapeRange(min=(1, 1, 8, 8), opt=(8, 1, 8, 8), max=(8, 1, 8, 8))},
+            {"images": ShapeRange(min=(9, 1, 8, 8), opt=(32, 1, 8, 8), max=(32, 1, 8, 8))},
+        ),
+        device_memory_bytes=(4_200_000, 16_800_000),
+        layers=layers,
+        proof=precision_proof(layers, "FP16", size_bytes=50_300_000, parameter_count=25_000_000),
+        build_s=83.2,
+        timing_cache=TimingCacheUse(path="cache", read_bytes=0, written_bytes=182_311, note=""),
+    )
+
+
+def planned_model() -> ModelReport:
+    """A model of another name with a repaired FP16 graph and a plan of two profiles; a Myelin region ate many nodes."""
+    typed = TypedGraph(
+        path=Path("model.onnx"),
+        sha256="5eed" + 60 * "0",
+        precision="FP16",
+        check_path=Path("rounded.onnx"),
+        kept_fp32=(
+            KeptNode(name="/head/Gemm", operator="Gemm", reason="declared: /head/*"),
+            KeptNode(name="/norm/Pow", operator="Pow", reason="reaches 8.1e+04, above FP16's 65504"),
+        ),
+        layer_count=61,
+        calibration=f"drawn, seed 7919, sha256 {64 * 'a'}",
+    )
+    return replace(
+        digits_model(),
+        name="digits_fp16",
+        outcome="published as version 1",
+        backend="tensorrt",
+        samples="drawn, seed 0",
+        typed=typed,
+        plan=plan_of_layers(layers_of_a_plan()),
+        stages=(Stage(name="source", duration_s=0.2), Stage(name="plan", duration_s=83.9)),
     )
 
 
@@ -141,4 +243,5 @@ def failed_report() -> RunReport:
     spoiled = replace(result, gates=(gate, *result.gates), problems=("worker 2 died; its requests are missing",))
     report = full_report()
     check = Check(name="the server's rules", passed=False, summary="C6: preferred_batch_size is above max_batch_size")
-    return replace(report, checks=(*report.checks[:2], check), load=load_report_from_campaign(spoiled))
+    model = replace(report.models[0], checks=(*report.checks[:2], check))
+    return replace(report, models=(model,), load=load_report_from_campaign(spoiled))

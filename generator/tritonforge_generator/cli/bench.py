@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tritonforge_generator.bench.runtimes import DEFAULT_RUNTIMES, RUNTIMES
-from tritonforge_generator.errors import SpecError
+from tritonforge_generator.bench.runtimes import DEFAULT_RUNTIMES, RUNTIMES, interpreters_from_flags
 
 if TYPE_CHECKING:
     from tritonforge_generator.bench.options import BenchOptions
-    from tritonforge_generator.bench.runtimes import Interpreter
-    from tritonforge_generator.report import Bench
+    from tritonforge_generator.report import Bench, BenchRow
 
 
 def _words(_: click.Context, __: click.Parameter, text: str) -> tuple[str, ...]:
@@ -42,6 +40,7 @@ def _sizes(context: click.Context, parameter: click.Parameter, text: str) -> tup
     show_default=True,
     help=f"Of {', '.join(RUNTIMES)}.",
 )
+@click.option("--skip", multiple=True, metavar="RUNTIME:PRECISION", help="Leave this out of them; may be repeated.")
 @click.option("--samples", type=click.Path(path_type=Path, exists=True), help="An .npz file with an array per input.")
 @click.option("--shapes", metavar="YAML", default="{}", help="By input: shape of one drawn sample, for dynamic axes.")
 @click.option("--labels", metavar="ARRAY", help="The array of --samples with each sample's class: shows accuracy.")
@@ -88,7 +87,7 @@ def command(model: Path, html: Path | None, as_json: bool, **given: Any) -> None
         said: list[str] = []
 
         def show(text: str, _batch_size: int | None) -> None:
-            step = text.partition(",")[0]
+            step = text.partition(": ")[0]
             if sys.stderr.isatty() or said[-1:] != [step]:
                 on_stage("bench", text)
             said[:] = [step]
@@ -97,7 +96,7 @@ def command(model: Path, html: Path | None, as_json: bool, **given: Any) -> None
     if html is not None:
         from tritonforge_generator.bench.page import write_page
 
-        write_page(done, html)
+        write_page(done, html, ["tritonforge", *sys.argv[1:]])
     if as_json:
         print_json(done.bench.to_json())
     else:
@@ -119,6 +118,7 @@ def _options(given: Mapping[str, Any]) -> BenchOptions:
         batch_sizes=given["batch_sizes"],
         precisions=given["precisions"],
         runtimes=given["runtimes"],
+        skip=given["skip"],
         samples=SampleOptions(
             path=given["samples"], shapes=declared_from_mapping(shapes, VerifyOptions, origin="--shapes").shapes
         ),
@@ -126,7 +126,7 @@ def _options(given: Mapping[str, Any]) -> BenchOptions:
         torch=given["torch"],
         calibration=CalibrationOptions(samples=given["calibration"], method=given["calibration_method"]),
         tensorrt=declared_from_mapping(build, TensorRTOptions, origin="--tensorrt"),
-        interpreters=_interpreters(given["pythons"], given["variables"]),
+        interpreters=interpreters_from_flags(given["pythons"], given["variables"]),
         baseline=given["baseline"],
         seconds=given["seconds"],
         repeats=given["repeats"],
@@ -134,66 +134,41 @@ def _options(given: Mapping[str, Any]) -> BenchOptions:
     )
 
 
-def _interpreters(pythons: Sequence[str], variables: Sequence[str]) -> dict[str, Interpreter]:
-    from dataclasses import replace
-
-    from tritonforge_generator.bench.child import found_program
-    from tritonforge_generator.bench.runtimes import Interpreter
-
-    found: dict[str, Interpreter] = {}
-    for text in pythons:
-        runtime, python = _parted(text, "=", "--python", "RUNTIME=PATH")
-        found[runtime] = Interpreter(python=found_program(python))
-    for text in variables:
-        runtime, setting = _parted(text, ":", "--env", "RUNTIME:NAME=VALUE")
-        name, value = _parted(setting, "=", "--env", "RUNTIME:NAME=VALUE")
-        known = found.get(runtime, Interpreter())
-        found[runtime] = replace(known, variables=(*known.variables, (name, value)))
-    return found
-
-
-def _parted(text: str, separator: str, flag: str, form: str) -> tuple[str, str]:
-    first, found, second = text.partition(separator)
-    if found == "" or first == "":
-        raise SpecError(f"{flag} cannot be read", expected=form, got=repr(text))
-    return first, second
-
-
 def _print(bench: Bench) -> None:
-    from tritonforge_generator.cli.output import print_table
-    from tritonforge_generator.report.figures import count, milliseconds, percent, scientific, significant
-
-    speeds = [
-        [
-            entry.name,
-            str(row.batch_size),
-            milliseconds(row.compute.p50_ms),
-            milliseconds(row.compute.p99_ms),
-            count(row.rows_per_s),
-            "" if row.speedup is None else f"{significant(row.speedup)}x",
-            milliseconds(row.total.p50_ms),
-            milliseconds(row.total.p99_ms),
-            count(row.total_rows_per_s),
-        ]
-        for entry in bench.entries
-        for row in entry.rows
-    ]
-    if speeds:
-        columns = ["", "batch", "p50 ms", "p99 ms", "rows/s", "speed-up", "p50 with copies", "p99", "rows/s"]
-        print_table(f"{bench.model}: speed-ups over {bench.baseline}", columns, speeds)
-        accuracies = [
-            [
-                entry.name,
-                scientific(entry.relative_error),
-                "" if entry.top1 is None else percent(entry.top1),
-                "" if entry.correct_share is None else percent(entry.correct_share),
-                "ok" if entry.accurate else "outside",
-            ]
-            for entry in bench.entries
-        ]
-        columns = ["", "relative error", "same top 1", "right", "limit of its precision"]
-        print_table(f"accuracy on {bench.samples}", columns, accuracies)
+    if bench.entries:
+        _print_tables(bench)
     for one in bench.left_out:
         click.echo(f"left out: {one.name}: {one.reason}" + (f". {one.action}" if one.action != "" else ""))
     for note in bench.notes:
         click.echo(f"note: {note}")
+
+
+def _print_tables(bench: Bench) -> None:
+    from tritonforge_generator.cli.output import print_table
+    from tritonforge_generator.report.figures import percent, scientific
+
+    columns = ["", "batch", "p50 ms", "p99 ms", "rows/s", "speed-up"]
+    copies = ["p50 with copies", "p99", "rows/s"] if bench.on_gpu else []
+    rows = [[entry.name, *_speeds(row, copies=bench.on_gpu)] for entry in bench.entries for row in entry.rows]
+    print_table(f"{bench.model}: speed-ups over {bench.baseline}", columns + copies, rows)
+    rows = [
+        [
+            entry.name,
+            scientific(entry.relative_error),
+            "" if entry.top1 is None else percent(entry.top1),
+            "" if entry.correct_share is None else percent(entry.correct_share),
+            "ok" if entry.accurate else "outside",
+        ]
+        for entry in bench.entries
+    ]
+    columns = ["", "relative error", "same top 1", "right", "limit of its precision"]
+    print_table(f"accuracy on {bench.samples}", columns, rows)
+
+
+def _speeds(row: BenchRow, *, copies: bool) -> list[str]:
+    from tritonforge_generator.report.figures import count, milliseconds, significant
+
+    compute = [milliseconds(row.compute.p50_ms), milliseconds(row.compute.p99_ms), count(row.rows_per_s)]
+    total = [milliseconds(row.total.p50_ms), milliseconds(row.total.p99_ms), count(row.total_rows_per_s)]
+    speedup = "" if row.speedup is None else f"{significant(row.speedup)}x"
+    return [str(row.batch_size), *compute, speedup, *(total if copies else ())]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -51,6 +53,9 @@ def _model_flags(function: Any) -> Any:
 )
 @click.option("--server", metavar="RELEASE", help="The Triton release that will serve, such as 26.08; wins too.")
 @click.option("--print-spec", is_flag=True, help="Print what would be generated as a spec, and do no more.")
+@click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a report, also where a gate fails."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result for programs.")
 @_model_flags
 def command(
@@ -62,6 +67,7 @@ def command(
     settings: tuple[str, ...],
     server: str | None,
     print_spec: bool,
+    html: Path | None,
     as_json: bool,
     **flags: str | None,
 ) -> None:
@@ -89,12 +95,34 @@ def command(
         return
     from tritonforge_generator.pipeline import generate
 
-    with progress(quiet=as_json) as on_stage:
+    with _failure_page(html), progress(quiet=as_json) as on_stage:
         generated = generate(spec, serve_check=not no_serve_check, overwrite=overwrite, on_stage=on_stage)
+    if html is not None:
+        from tritonforge_generator.report import report_from_generated, write_report
+
+        write_report(report_from_generated(generated, ["tritonforge", *sys.argv[1:]]), html)
     if as_json:
         print_json({"models": [_json_of(one) for one in generated]})
     else:
         _print(generated)
+        if html is not None:
+            click.echo(f"report {html}")
+
+
+@contextmanager
+def _failure_page(html: Path | None) -> Iterator[None]:
+    """Write the gates of a model that failed them to a page."""
+    from tritonforge_generator.verify import GatesFailedError
+
+    try:
+        yield
+    except GatesFailedError as error:
+        if html is not None:
+            from tritonforge_generator.report import report_from_failure, write_report
+
+            write_report(report_from_failure(error.verification, ["tritonforge", *sys.argv[1:]]), html)
+            click.echo(f"report {html}", err=True)
+        raise
 
 
 def _spec_from_arguments(

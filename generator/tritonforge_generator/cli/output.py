@@ -51,7 +51,8 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def _styled(text: Any, cell: str) -> Any:
-    styles = {"passed": "green", "yes": "green", "ok": "green", "FAILED": "bold red", "error": "red", "no": "yellow"}
+    styles = {"passed": "green", "yes": "green", "ok": "green", "FAILED": "bold red", "error": "red"}
+    styles |= {"no": "yellow", "skipped": "yellow"}
     return text(cell, style=styles.get(cell, ""))
 
 
@@ -59,7 +60,7 @@ def print_verification(verification: Verification) -> None:
     """Print the gates of a model with the figures of each output."""
     rows = []
     for check in verification.checks:
-        rows.append([check.name, "passed" if check.passed else "FAILED", check.summary])
+        rows.append([check.name, check.verdict, check.summary])
         rows += [
             [f"  {figures.name}", "", _figures_text(figures.max_abs, figures.max_rel, figures.cosine, figures.top1)]
             for figures in check.figures

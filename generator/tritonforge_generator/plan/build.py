@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import shutil
 import time
 from collections.abc import Mapping
@@ -79,8 +78,7 @@ def build_plan(request: BuildRequest, on_progress: OnProgress) -> Plan:
     trt = tensorrt_api.tensorrt()
     gpu = gpu_from_device_id(request.options.device_id)
     call("cudaSetDevice", gpu.device_id)
-    for library in request.options.plugins:
-        ctypes.CDLL(str(library))
+    tensorrt_api.load_plugins(request.options.plugins)
     skeleton = onnx_skeleton_from_path(request.network, keep_bytes=_SHAPE_BYTES)
     recipe = recipe_sha256(
         request.network, request.options, gpu, precision=request.precision, profiles=request.profiles

@@ -6,6 +6,7 @@ that names the option. The names per version were read from the bindings and are
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -54,6 +55,24 @@ def tensorrt() -> Any:
             got=str(error),
             action="Install the CUDA major version that this TensorRT was built for.",
         ) from error
+
+
+def load_plugins(libraries: Sequence[Path]) -> None:
+    """Load plugin libraries, which register themselves; builds and engines of this process can use them then.
+
+    Raises:
+        PlanError: One cannot be loaded.
+    """
+    for library in libraries:
+        try:
+            ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+        except OSError as error:
+            raise PlanError(
+                f"the plugin library {library.name} cannot be loaded",
+                expected="a shared library for this machine and TensorRT",
+                got=str(error),
+                action="Correct tensorrt.plugins.",
+            ) from error
 
 
 def version() -> str:

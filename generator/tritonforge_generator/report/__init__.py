@@ -2,6 +2,12 @@
 
 from tritonforge_generator.report.bench import Bench, BenchEntry, BenchRow, GpuUse, Latency, LeftOut, bench_from_json
 from tritonforge_generator.report.campaign import load_report_from_campaign
+from tritonforge_generator.report.generated import (
+    model_report_from_generated,
+    report_from_failure,
+    report_from_generated,
+)
+from tritonforge_generator.report.here import report_here, software
 from tritonforge_generator.report.model import (
     Accuracy,
     Fact,
@@ -9,6 +15,7 @@ from tritonforge_generator.report.model import (
     LatencyCurve,
     LoadReport,
     LoadRow,
+    ModelReport,
     Moment,
     Phase,
     RunReport,
@@ -29,12 +36,18 @@ __all__ = [
     "LeftOut",
     "LoadReport",
     "LoadRow",
+    "ModelReport",
     "Moment",
     "Phase",
     "RunReport",
     "Stage",
     "bench_from_json",
     "load_report_from_campaign",
+    "model_report_from_generated",
     "render_report",
+    "report_from_failure",
+    "report_from_generated",
+    "report_here",
+    "software",
     "write_report",
 ]

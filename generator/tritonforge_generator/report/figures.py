@@ -49,12 +49,25 @@ def count(value: float) -> str:
 
 def size(value_bytes: int) -> str:
     """A size in bytes in the unit that fits it, by thousands."""
-    amount = float(value_bytes)
-    for unit in ("bytes", "kB", "MB"):
+    if value_bytes < 1000:
+        return f"{value_bytes} bytes"
+    return _in_thousands(value_bytes, ("kB", "MB", "GB"))
+
+
+def flops(number: int) -> str:
+    """A number of floating-point operations in the unit that fits it; a dash for none."""
+    if number == 0:
+        return _NONE
+    return str(number) if number < 1000 else _in_thousands(number, ("k", "M", "G", "T"))
+
+
+def _in_thousands(value: int, units: tuple[str, ...]) -> str:
+    amount = value / 1000
+    for unit in units[:-1]:
         if amount < 1000:
             return f"{significant(amount)} {unit}"
         amount /= 1000
-    return f"{significant(amount)} GB"
+    return f"{significant(amount)} {units[-1]}"
 
 
 def percent(share: float) -> str:
@@ -73,10 +86,10 @@ def scientific(value: float | None) -> str:
 
 
 def cosine(value: float | None) -> str:
-    """A cosine, cut rather than rounded, so that 1 means 1; a dash for none."""
+    """A cosine, cut rather than rounded, so that 1 means 1 but for the error of computing it; a dash for none."""
     if value is None:
         return _NONE
-    return "1" if value >= 1 else f"{int(value * 1e6) / 1e6:.6f}"
+    return "1" if value > 1 - 1e-12 else f"{int(value * 1e6) / 1e6:.6f}"
 
 
 def shape(sizes: tuple[int | str | None, ...]) -> str:

@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tritonforge_generator.report.bench import Bench
+
 if TYPE_CHECKING:
     from tritonforge_generator.graph import Graph
+    from tritonforge_generator.plan import Plan
+    from tritonforge_generator.precision import TypedGraph
     from tritonforge_generator.verify import Check
 
 
@@ -184,21 +188,54 @@ class LoadReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunReport:
-    """Everything that a page says about one model.
+class ModelReport:
+    """One model: what was read, what was made of it, and what proved it.
 
     Attributes:
-        title: The model's name.
+        name: The model's name.
+        outcome: What became of it, for example ``published as version 2``.
+        backend: The Triton backend that serves it.
+        samples: Where the samples of the gates came from.
+        graph: What was read from the model file.
+        config_text: The generated ``config.pbtxt``.
+        checks: Verification gates, in the order they ran.
+        typed: Its number types, where some were asked for.
+        plan: Its TensorRT plan.
+        stages: Steps of its making, in order.
+    """
+
+    name: str
+    outcome: str = ""
+    backend: str = ""
+    samples: str = ""
+    graph: Graph | None = None
+    config_text: str = ""
+    checks: tuple[Check, ...] = ()
+    typed: TypedGraph | None = None
+    plan: Plan | None = None
+    stages: tuple[Stage, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether no gate failed."""
+        return all(check.passed for check in self.checks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """Everything that a page says about one run.
+
+    Attributes:
+        title: The model's name, or what the run was about.
         command: What was run.
         started_at: When, as a person reads it, with its time zone.
         tool: Name and version of the generator.
         environment: The machine and its software.
-        stages: Steps of the run, in order.
-        graph: What was read from the model file.
-        config_text: The generated ``config.pbtxt``.
-        checks: Verification gates, in the order they ran.
+        stages: Steps of the run that are of no single model, in order.
+        models: The models, in the order of the spec.
         accuracies: Labelled samples, the reference first.
         load: The load test.
+        bench: The comparison of runtimes.
     """
 
     title: str
@@ -207,11 +244,15 @@ class RunReport:
     tool: str
     environment: tuple[Fact, ...] = ()
     stages: tuple[Stage, ...] = ()
-    graph: Graph | None = None
-    config_text: str = ""
-    checks: tuple[Check, ...] = ()
+    models: tuple[ModelReport, ...] = ()
     accuracies: tuple[Accuracy, ...] = ()
     load: LoadReport | None = None
+    bench: Bench | None = None
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """The gates of all models."""
+        return tuple(check for model in self.models for check in model.checks)
 
     @property
     def passed(self) -> bool | None:
@@ -223,7 +264,12 @@ class RunReport:
     @property
     def failures(self) -> tuple[str, ...]:
         """One sentence for each verdict that is not a pass."""
-        checks = [f"{check.name}: {check.summary}" for check in self.checks if not check.passed]
+        checks = [
+            f"{model.name + ': ' if len(self.models) > 1 else ''}{check.name}: {check.summary}"
+            for model in self.models
+            for check in model.checks
+            if not check.passed
+        ]
         served = [
             f"{accuracy.via}: {accuracy.correct} of {accuracy.total} samples right"
             for accuracy in self.accuracies

@@ -19,13 +19,14 @@ from tritonforge_generator.report.model import LatencyCurve, LoadReport, Moment,
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_INK, _RULE, _BAD = "#010101", "#010102", "#010103"
-_SERIES = ("#010111", "#010112", "#010113", "#010114", "#010115", "#010116")
+INK, _RULE, _BAD = "#010101", "#010102", "#010103"
+SERIES = ("#010111", "#010112", "#010113", "#010114", "#010115", "#010116")
+"""Placeholders of the page's colours for series."""
 _VARIABLES = {
-    _INK: "var(--muted)",
+    INK: "var(--muted)",
     _RULE: "var(--rule)",
     _BAD: "var(--fail)",
-    **{colour: f"var(--series-{number})" for number, colour in enumerate(_SERIES, start=1)},
+    **{colour: f"var(--series-{number})" for number, colour in enumerate(SERIES, start=1)},
 }
 _SIZE_INCHES = (4.8, 3.1)  # a third of a page, or the width of a phone
 _NARROWEST_LABELLED_PHASE = 0.15  # of the time axis; below that a name does not fit
@@ -35,9 +36,9 @@ _STYLE = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10,
-    "text.color": _INK,
+    "text.color": INK,
     "axes.edgecolor": _RULE,
-    "axes.labelcolor": _INK,
+    "axes.labelcolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.spines.left": False,
@@ -47,9 +48,9 @@ _STYLE = {
     "grid.color": _RULE,
     "grid.linewidth": 0.7,
     "xtick.color": _RULE,
-    "xtick.labelcolor": _INK,
+    "xtick.labelcolor": INK,
     "ytick.color": _RULE,
-    "ytick.labelcolor": _INK,
+    "ytick.labelcolor": INK,
     "ytick.left": False,
     "ytick.minor.left": False,
     "legend.frameon": False,
@@ -111,7 +112,7 @@ def _latency_over_time(moments: Sequence[Moment], phases: Sequence[Phase]) -> Pl
     }
 
     def draw(axes: Axes) -> None:
-        for colour, (label, values) in zip(_SERIES, series.items(), strict=False):
+        for colour, (label, values) in zip(SERIES, series.items(), strict=False):
             axes.plot(at_s, values, color=colour, label=label, marker="o" if len(at_s) == 1 else "")
         _latency_axis(axes, [value for values in series.values() for value in values])
         _time_axis(axes, phases)
@@ -122,7 +123,7 @@ def _latency_over_time(moments: Sequence[Moment], phases: Sequence[Phase]) -> Pl
         f"The median stays between {latency(min(medians))} and {latency(max(medians))}; "
         f"the highest 99th percentile of an interval is {latency(slowest)}."
     )
-    return Plot("Latency over time, ms", description, _svg("latency", description, draw))
+    return Plot("Latency over time, ms", description, svg_of_drawing("latency", description, draw))
 
 
 def _throughput_over_time(moments: Sequence[Moment], phases: Sequence[Phase]) -> Plot:
@@ -134,8 +135,8 @@ def _throughput_over_time(moments: Sequence[Moment], phases: Sequence[Phase]) ->
     most_errors = max(moment.errors_per_s for moment in moments)
 
     def draw(axes: Axes) -> None:
-        axes.plot(at_s, answers, color=_SERIES[0], label="answers", marker="o" if len(at_s) == 1 else "")
-        axes.fill_between(at_s, answers, color=_SERIES[0], alpha=0.12, linewidth=0)
+        axes.plot(at_s, answers, color=SERIES[0], label="answers", marker="o" if len(at_s) == 1 else "")
+        axes.fill_between(at_s, answers, color=SERIES[0], alpha=0.12, linewidth=0)
         if most_errors > 0:
             axes.plot(at_s, errors, color=_BAD, label="errors")
         axes.set_ylim(0, most_answers * 1.12 or 1)
@@ -144,17 +145,17 @@ def _throughput_over_time(moments: Sequence[Moment], phases: Sequence[Phase]) ->
 
     failed = "no request failed" if most_errors == 0 else f"at most {significant(most_errors)} errors a second"
     description = f"At most {significant(most_answers)} answers a second; {failed}."
-    return Plot("Throughput over time, requests/s", description, _svg("throughput", description, draw))
+    return Plot("Throughput over time, requests/s", description, svg_of_drawing("throughput", description, draw))
 
 
 def _latency_distribution(curves: Sequence[LatencyCurve]) -> Plot:
     # Each decade nearer to 100 % takes the same width: the tail is where services differ.
-    shown = curves[: len(_SERIES)]
+    shown = curves[: len(SERIES)]
     largest = max(percentile for curve in shown for percentile, _ in curve.points)
     ticks = [tick for tick in (50, 90, 99, 99.9, 99.99, 99.999) if tick <= largest]
 
     def draw(axes: Axes) -> None:
-        for colour, curve in zip(_SERIES, shown, strict=False):
+        for colour, curve in zip(SERIES, shown, strict=False):
             tail = [100 / (100 - percentile) for percentile, _ in curve.points]
             axes.plot(tail, [value_ms for _, value_ms in curve.points], color=colour, label=curve.label)
         axes.set_xscale("log")
@@ -167,7 +168,7 @@ def _latency_distribution(curves: Sequence[LatencyCurve]) -> Plot:
     ends = ", ".join(f"{curve.label} reaches {latency(curve.points[-1][1])}" for curve in shown)
     left_out = "" if len(curves) == len(shown) else f" {len(curves) - len(shown)} more are in the table only."
     description = f"At the {largest:g}th percentile: {ends}.{left_out}"
-    return Plot("Latency distribution, ms", description, _svg("distribution", description, draw))
+    return Plot("Latency distribution, ms", description, svg_of_drawing("distribution", description, draw))
 
 
 def _apart(moments: Sequence[Moment], phases: Sequence[Phase]) -> list[Moment]:
@@ -193,14 +194,25 @@ def _formatter() -> Any:
 
 def _latency_axis(axes: Axes, values_ms: Sequence[float]) -> None:
     positive = [value for value in values_ms if value > 0]
-    ticker = require_extra("matplotlib.ticker", "report")
     if positive and max(positive) / min(positive) > _LOG_FROM_RATIO:
-        axes.set_yscale("log")
-        within_decade = (1, 2, 5) if max(positive) / min(positive) < 100 else (1, 3)
-        axes.yaxis.set_major_locator(ticker.LogLocator(subs=within_decade, numticks=12))
-        axes.yaxis.set_minor_locator(ticker.NullLocator())
+        log_axis(axes, positive)
     else:
         axes.set_ylim(0, max(positive, default=1.0) * 1.12)
+        axes.yaxis.set_major_formatter(_formatter())
+
+
+def log_axis(axes: Axes, values: Sequence[float]) -> None:
+    """Make the vertical axis logarithmic, with ticks in full numbers.
+
+    Args:
+        axes: What it is an axis of.
+        values: What is drawn, all above zero.
+    """
+    ticker = require_extra("matplotlib.ticker", "report")
+    axes.set_yscale("log")
+    within_decade = (1, 2, 5) if max(values) / min(values) < 100 else (1, 3)
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=within_decade, numticks=12))
+    axes.yaxis.set_minor_locator(ticker.NullLocator())
     axes.yaxis.set_major_formatter(_formatter())
 
 
@@ -217,7 +229,20 @@ def _time_axis(axes: Axes, phases: Sequence[Phase]) -> None:
             axes.text(middle, 1.02, phase.name, transform=top, ha="center", va="bottom", fontsize=9, parse_math=False)
 
 
-def _svg(name: str, description: str, draw: Callable[[Axes], None]) -> str:
+def svg_of_drawing(
+    name: str, description: str, draw: Callable[[Axes], None], *, legend_columns: int | None = None
+) -> str:
+    """Draw for inline use.
+
+    Args:
+        name: Prefix of the drawing's ids, unique on the page.
+        description: What it shows, for those who do not see it.
+        draw: Draws on the axes, in colours of ``SERIES``.
+        legend_columns: Columns of the legend; by default as many as its words allow.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
     matplotlib = require_extra("matplotlib", "report")
     figures = require_extra("matplotlib.figure", "report")
     buffer = io.BytesIO()
@@ -228,7 +253,7 @@ def _svg(name: str, description: str, draw: Callable[[Axes], None]) -> str:
         labels = axes.get_legend_handles_labels()[1]
         if len(labels) > 1:
             columns = 3 if sum(map(len, labels)) < _LEGEND_LETTERS else 1
-            legend = figure.legend(loc="outside upper left", ncols=columns)
+            legend = figure.legend(loc="outside upper left", ncols=legend_columns or columns)
             for text in legend.get_texts():
                 text.set_parse_math(False)
         nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tritonforge_client.extras import require_extra
 from tritonforge_generator.report import figures
+from tritonforge_generator.report.bench_plots import plots_from_bench
 from tritonforge_generator.report.model import LoadRow, RunReport
 from tritonforge_generator.report.pbtxt import lines_from_text
 from tritonforge_generator.report.plots import plots_from_load
@@ -17,8 +18,10 @@ _FILTERS = {
     "cosine": figures.cosine,
     "count": figures.count,
     "duration": figures.duration,
+    "flops": figures.flops,
     "latency": figures.latency,
     "milliseconds": figures.milliseconds,
+    "pbtxt_lines": lines_from_text,
     "percent": figures.percent,
     "scientific": figures.scientific,
     "shape": figures.shape,
@@ -53,9 +56,9 @@ def render_report(report: RunReport) -> str:
     document = environment.get_template("report.html.j2").render(
         report=report,
         style=(templates / "report.css").read_text(encoding="utf-8"),
-        config=list(lines_from_text(report.config_text)) if report.config_text else [],
         columns=_telling_columns(rows),
         plots=plots_from_load(report.load) if report.load is not None else [],
+        bench_plots=plots_from_bench(report.bench) if report.bench is not None and report.bench.entries else [],
     )
     return str(document)
 

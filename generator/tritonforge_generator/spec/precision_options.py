@@ -68,8 +68,8 @@ class PrecisionOptions(DeclaredModel):
 
     @pydantic.model_validator(mode="after")
     def _percentile_has_its_method(self) -> PrecisionOptions:
-        stated = "percentile" in self.calibration.model_fields_set
-        if stated and self.calibration.method != "Percentile":
+        changed = self.calibration.percentile != CalibrationOptions().percentile
+        if changed and self.calibration.method != "Percentile":
             raise PlacedError(
                 at=("calibration", "percentile"),
                 expected="the method Percentile",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from tritonforge_generator.graph.session import Session
 from tritonforge_generator.plan import (
     Engine,
     Plan,
@@ -15,6 +17,7 @@ from tritonforge_generator.plan import (
     plan_header_from_path,
 )
 from tritonforge_generator.plan.containers import tensorrt_of_release
+from tritonforge_generator.plan.tensorrt_api import load_plugins
 from tritonforge_generator.spec import InstanceGroup, ModelOptions, PrecisionOptions
 from tritonforge_generator.verify.gates import batch_check, batch_sizes
 from tritonforge_generator.verify.reference import Reference, reference_from_path
@@ -35,19 +38,33 @@ def plan_checks(
         max_batch_size: As configured; 0 for shapes in full.
         server: The Triton release that will serve.
     """
+    checks = facts_checks(plan, options, max_batch_size=max_batch_size)
+    if server is not None:
+        checks.append(server_check(plan.path, server, version_compatible=options.tensorrt.version_compatible))
+    precision = options.precision_options or PrecisionOptions()
+    load_plugins(options.tensorrt.plugins)
+    with Engine(plan.path, plan.gpu.device_id) as engine:
+        for index, ranges in enumerate(engine.profiles):
+            within = _reference_within(ranges, reference, plan, source, options)
+            judge = partial(precision_check, within, options=precision, name="the plan answers like the FP32 graph")
+            checks += profile_checks(engine, index, within, judge, max_batch_size=max_batch_size)
+    return checks
+
+
+def facts_checks(plan: Plan, options: ModelOptions, *, max_batch_size: int) -> list[Check]:
+    """Run the gates that need no more than the facts of a plan.
+
+    Args:
+        plan: The plan.
+        options: What the user declared.
+        max_batch_size: As configured; 0 for shapes in full.
+    """
     checks = [
         Check(name="the plan computes in what was asked", passed=plan.proof.passed, summary=plan.proof.summary),
         instances_check(plan, options.instance_group, max_batch_size=max_batch_size),
     ]
     if checks[-1].passed:  # then every profile that is asked for exists
         checks.append(memory_check(plan, options.instance_group))
-    if server is not None:
-        checks.append(server_check(plan.path, server, version_compatible=options.tensorrt.version_compatible))
-    precision = options.precision_options or PrecisionOptions()
-    with Engine(plan.path, plan.gpu.device_id) as engine:
-        for index, ranges in enumerate(engine.profiles):
-            within = _reference_within(ranges, reference, plan, source, options)
-            checks += _profile_checks(engine, index, within, precision, max_batch_size)
     return checks
 
 
@@ -68,15 +85,23 @@ def _reference_within(
     return replace(other, tolerance=reference.tolerance, default_tolerance=reference.default_tolerance)
 
 
-def _profile_checks(
-    engine: Engine, profile: int, reference: Reference, precision: PrecisionOptions, max_batch_size: int
+def profile_checks(
+    engine: Engine, profile: int, reference: Reference, judge: Callable[[Session], Check], *, max_batch_size: int
 ) -> list[Check]:
-    """What one profile answers: to single rows where it takes them, and in batches."""
+    """Prove what one profile answers: to single rows where it takes them, and in batches.
+
+    Args:
+        engine: The loaded plan.
+        profile: Number of the profile.
+        reference: The right answers to samples that the profile takes.
+        judge: The gate of the answers to single samples.
+        max_batch_size: As configured; 0 for shapes in full.
+    """
     checks = []
     low, high = _rows(engine.profiles[profile]) if max_batch_size > 0 else (1, 1)
     with Runner(engine, profiles=(profile,)) as runner:
         if low == 1:
-            checks.append(precision_check(reference, runner, precision, "the plan answers like the FP32 graph"))
+            checks.append(judge(runner))
         if max_batch_size > 0:
             sizes = sorted({size for size in (*batch_sizes(max_batch_size), low, high) if low <= size <= high})
             checks.append(batch_check(reference, runner, max_batch_size=max_batch_size, sizes=sizes))
@@ -107,7 +132,7 @@ def instances_check(plan: Plan, groups: Sequence[InstanceGroup], *, max_batch_si
                 asked = ", ".join(str(index) for index in profiles)
                 summary = f"no profile of an instance_group (profile: {asked}) holds {size} rows"
                 return Check(name=name, passed=False, summary=summary)
-    return Check(name=name, passed=True, summary=f"with the profiles of {len(groups)} instance groups")
+    return Check(name=name, passed=True, summary="with the profiles of its instance group")
 
 
 def memory_check(plan: Plan, groups: Sequence[InstanceGroup]) -> Check:

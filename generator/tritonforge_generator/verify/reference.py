@@ -16,7 +16,7 @@ from tritonforge_generator.graph import OnnxSession, SampleOptions, Samples
 from tritonforge_generator.graph.agreement import Tolerance, disagreement, reduced_tolerance
 from tritonforge_generator.graph.from_source import runnable_samples
 from tritonforge_generator.graph.preprocess import image_size, preprocessed_array
-from tritonforge_generator.graph.session import Arrays
+from tritonforge_generator.graph.session import Arrays, Session
 from tritonforge_generator.precision import LIMITS, accuracy
 from tritonforge_generator.spec import PrecisionOptions, PreprocessOptions, VerifyOptions
 from tritonforge_generator.verify.verification import Check
@@ -95,15 +95,33 @@ def reference_from_path(path: Path, options: VerifyOptions, *, batched: bool) ->
     """
     session = OnnxSession(path)
     samples = runnable_samples(session, sample_options(options), batched=batched)
+    return reference_from_session(session, samples, options, batched=batched, name=str(path))
+
+
+def reference_from_session(
+    session: Session, samples: Samples, options: VerifyOptions, *, batched: bool, name: str
+) -> Reference:
+    """Ask a session for the answer to each sample.
+
+    Args:
+        session: What answers.
+        samples: What is asked.
+        options: Tolerances.
+        batched: Whether a sample is one row of a batch.
+        name: What the session runs, for messages.
+
+    Raises:
+        GraphError: It does not run, or answers the same question differently twice.
+    """
     reference = Reference(samples=samples, batched=batched, answers=(), tolerance=_tolerance(options))
     answers = tuple(session.run(reference.request(index)) for index in range(samples.count))
     again = session.run(reference.request(0))
-    for name, answer in again.items():
-        difference = disagreement(answers[0][name], answer)
+    for output, answer in again.items():
+        difference = disagreement(answers[0][output], answer)
         if difference != "":
             raise GraphError(
-                f"{path} answers the same question differently when asked twice, so it cannot be verified",
-                expected=f"a repeatable output '{name}'",
+                f"{name} answers the same question differently when asked twice, so it cannot be verified",
+                expected=f"a repeatable output '{output}'",
                 got=difference,
                 action="Export it in evaluation mode, or give its random nodes a seed.",
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -40,15 +40,34 @@ class Check:
 
     Attributes:
         name: What was checked.
-        passed: The verdict.
-        summary: One sentence: the evidence, or what failed.
+        passed: Whether it was proven.
+        summary: One sentence: the evidence, what failed, or why it could not be tried.
         figures: Per output, where outputs were compared.
+        skipped: Whether it could not be tried on this machine. Such a gate has not passed either.
     """
 
     name: str
     passed: bool
     summary: str
     figures: tuple[OutputFigures, ...] = ()
+    skipped: bool = False
+
+    @property
+    def verdict(self) -> Literal["passed", "skipped", "FAILED"]:
+        """The verdict in a word."""
+        if self.passed:
+            return "passed"
+        return "skipped" if self.skipped else "FAILED"
+
+
+def skipped_check(name: str, reason: str) -> Check:
+    """A gate that this machine cannot try.
+
+    Args:
+        name: What was not checked.
+        reason: What is missing for it.
+    """
+    return Check(name=name, passed=False, summary=reason, skipped=True)
 
 
 class GatesFailedError(VerificationError):
@@ -85,8 +104,13 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether every gate passed; no gates at all is a failure."""
+        """Whether every gate passed; no gates at all is a failure, and a gate that was skipped has not passed."""
         return bool(self.checks) and all(check.passed for check in self.checks)
+
+    @property
+    def skipped(self) -> bool:
+        """Whether nothing failed, but some gate could not be tried."""
+        return any(check.skipped for check in self.checks) and all(check.verdict != "FAILED" for check in self.checks)
 
     def raise_if_failed(self) -> None:
         """Stop here unless every gate passed.

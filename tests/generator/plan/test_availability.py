@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from support.stand_in_plans import packages_in_front, stand_in_tensorrt
 
-from tritonforge_generator.errors import TensorRTMissingError
+from tritonforge_generator.errors import PlanError, TensorRTMissingError
+from tritonforge_generator.plan import tensorrt_api
 from tritonforge_generator.plan.availability import require_tensorrt
 from tritonforge_generator.plan.cuda import cudart
 
@@ -58,3 +59,12 @@ def test_a_machine_without_a_driver_is_told(tensorrt: None, monkeypatch: pytest.
 def test_a_gpu_that_does_not_exist_is_named() -> None:
     with stand_in_tensorrt(), pytest.raises(TensorRTMissingError, match="GPU 1 does not exist: expected 0 to 0"):
         require_tensorrt(1)
+
+
+def test_a_plugin_library_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
+    tensorrt_api.load_plugins([Path("libm.so.6")])
+    broken = tmp_path / "libbroken.so"
+    broken.write_bytes(b"no library")
+    for path in (tmp_path / "libabsent.so", broken):
+        with pytest.raises(PlanError, match=rf"the plugin library {path.name} cannot be loaded.*tensorrt\.plugins"):
+            tensorrt_api.load_plugins([path])

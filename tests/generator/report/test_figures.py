@@ -37,9 +37,16 @@ def test_duration(value_s: float, text: str) -> None:
     assert figures.duration(value_s) == text
 
 
-@pytest.mark.parametrize(("size_bytes", "text"), [(12, "12.0 bytes"), (125_122, "125 kB"), (2_147_483_648, "2.15 GB")])
+@pytest.mark.parametrize(("size_bytes", "text"), [(12, "12 bytes"), (125_122, "125 kB"), (2_147_483_648, "2.15 GB")])
 def test_size(size_bytes: int, text: str) -> None:
     assert figures.size(size_bytes) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "\N{EN DASH}"), (999, "999"), (236_027_904, "236 M"), (4 * 10**15, "4,000 T")]
+)
+def test_flops(number: int, text: str) -> None:
+    assert figures.flops(number) == text
 
 
 @pytest.mark.parametrize(
@@ -51,7 +58,9 @@ def test_percent_never_rounds_to_whole(share: float, text: str) -> None:
 
 def test_differences_and_shapes() -> None:
     assert [figures.scientific(value) for value in (None, 0.0, 3.81e-6)] == ["\N{EN DASH}", "0", "3.8e-06"]
-    assert [figures.cosine(value) for value in (None, 1.0, 0.99999997)] == ["\N{EN DASH}", "1", "0.999999"]
+    assert [figures.cosine(value) for value in (None, 1.0, 1 - 2**-52, 0.99999997)] == [
+        *("\N{EN DASH}", "1", "1", "0.999999")
+    ]
     assert figures.shape(("batch", None, 8)) == "[batch, ?, 8]"
 
 

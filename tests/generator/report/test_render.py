@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 from support import reports
+from support.pages import cells_of
 
 from tritonforge_client.extras import MissingExtraError
 from tritonforge_generator.report import (
     Accuracy,
     LoadReport,
+    ModelReport,
     RunReport,
     Stage,
     load_report_from_campaign,
@@ -77,6 +79,28 @@ def test_is_well_formed_and_stands_alone(report: RunReport) -> None:
     assert "#0101" not in document  # a placeholder colour that was not replaced
 
 
+def test_models_follow_each_other_under_a_table_of_them(report: RunReport) -> None:
+    planned = reports.planned_model()
+    document = render_report(replace(report, models=(*report.models, planned)))
+    outline = outline_of(document)
+
+    assert len(outline.ids) == len(set(outline.ids))
+    assert {"#model-1", "#model-2"} <= {link for link in outline.links if link[1:] in outline.ids}
+    digits, fp16 = cells_of(document, "Models")
+    assert (digits[0], digits[4], digits[5]) == ("digits", "as in the file", "4 of 4")
+    assert fp16[0] == "digits_fp16"
+    assert fp16[2:] == ["published as version 1", "tensorrt", "FP16", "4 of 4", "50.3 MB", "1 min 24 s"]
+    assert re.findall(r"<h3 class=.part.[^>]*>([^<]*)", document)[-5:] == [
+        *("What was generated, and why", "Precision", "The TensorRT plan", "The model file", "How long it took")
+    ]
+
+
+def test_a_failure_among_several_models_names_its_model(report: RunReport) -> None:
+    bad = ModelReport(name="bad", checks=(Check(name="gate", passed=False, summary="no"),))
+    assert replace(report, models=(*report.models, bad)).failures == ("bad: gate: no",)
+    assert replace(report, models=(bad,)).failures == ("gate: no",)
+
+
 def test_is_the_same_every_time(report: RunReport) -> None:
     assert render_report(report) == render_report(report)
 
@@ -109,7 +133,7 @@ def test_failures_come_first(failed_report: RunReport) -> None:
 @pytest.mark.parametrize(
     "spoil",
     [
-        {"checks": (Check(name="gate", passed=False, summary="no"),)},
+        {"models": (ModelReport(name="m", checks=(Check(name="gate", passed=False, summary="no"),)),)},
         {"accuracies": (Accuracy(via="gRPC", correct=1, total=2, passed=False),)},
         {"load": LoadReport(campaign="c", target="t", problems=("worker 2 died",))},
     ],
@@ -142,9 +166,6 @@ def test_absent_data_leaves_no_blank() -> None:
 @pytest.mark.parametrize(
     ("field", "heading"),
     [
-        ("graph", "The model file"),
-        ("config_text", "What was generated"),
-        ("checks", "Verification"),
         ("accuracies", "Served accuracy"),
         ("load", "Load test"),
     ],
@@ -153,6 +174,27 @@ def test_each_section_stands_alone(report: RunReport, field: str, heading: str) 
     bare = RunReport(title="bare", command="tritonforge", started_at="now", tool="tritonforge 1")
     value = getattr(report, field)
     document = render_report(replace(bare, **{field: value}))
+
+    assert [found for found in re.findall(r"<h2[^>]*>([^<]*)", document) if heading in found] != []
+    assert document.count("<section") == 1
+    outline_of(document)
+
+
+@pytest.mark.parametrize(
+    ("field", "heading"),
+    [
+        ("graph", "The model file"),
+        ("config_text", "What was generated"),
+        ("checks", "Verification"),
+        ("typed", "Precision"),
+        ("plan", "The TensorRT plan"),
+        ("stages", "How long it took"),
+    ],
+)
+def test_each_section_of_a_model_stands_alone(field: str, heading: str) -> None:
+    model = replace(ModelReport(name="bare"), **{field: getattr(reports.planned_model(), field)})
+    bare = RunReport(title="bare", command="tritonforge", started_at="now", tool="tritonforge 1", models=(model,))
+    document = render_report(bare)
 
     assert [found for found in re.findall(r"<h2[^>]*>([^<]*)", document) if heading in found] != []
     assert document.count("<section") == 1
@@ -169,13 +211,23 @@ def test_hostile_names_are_text(report: RunReport) -> None:
     result = reports.campaign_result()
     phase = replace(result.phases[0], name=HOSTILE, rows=(replace(result.phases[0].rows[0], workload=HOSTILE),))
     load = load_report_from_campaign(replace(result, campaign=HOSTILE, target=HOSTILE, phases=(phase, *result.phases)))
+    planned = reports.planned_model()
+    assert planned.plan is not None
+    layer = replace(planned.plan.layers[0], name=HOSTILE, kind=HOSTILE, tactic=HOSTILE, nodes=(HOSTILE,))
+    model = replace(
+        planned,
+        name=HOSTILE,
+        outcome=HOSTILE,
+        config_text=f'name: "{HOSTILE}"  # {HOSTILE}\n',
+        checks=(Check(name=HOSTILE, passed=False, summary=HOSTILE),),
+        plan=replace(planned.plan, layers=(layer,)),
+    )
     hostile = replace(
         report,
         title=HOSTILE,
         command=HOSTILE,
         tool=HOSTILE,
-        config_text=f'name: "{HOSTILE}"  # {HOSTILE}\n',
-        checks=(Check(name=HOSTILE, passed=False, summary=HOSTILE),),
+        models=(model, replace(model, typed=None, plan=None)),
         load=load,
     )
 
