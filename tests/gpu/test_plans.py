@@ -15,7 +15,7 @@ from support.networks import residual_network, transformer
 
 from tritonforge_generator.errors import PlanBuildError, PlanError
 from tritonforge_generator.graph import OnnxSession
-from tritonforge_generator.plan import Engine, Plan, Runner, plan_from_onnx, tensorrt_api
+from tritonforge_generator.plan import Engine, KnownPlan, Plan, Runner, plan_from_onnx, tensorrt_api
 from tritonforge_generator.plan.network import newest_opset
 from tritonforge_generator.precision import PrecisionStage, calibration_from_text
 from tritonforge_generator.spec import PrecisionOptions, PrecisionType, ProfileShapes, TensorRTOptions, VerifyOptions
@@ -175,6 +175,38 @@ def test_an_operator_that_tensorrt_lacks(tmp_path: Path) -> None:
     with pytest.raises(PlanBuildError, match=r"no operator Det \(node 'odd_one'\)"):
         plan_from_onnx(path, tmp_path / "model.plan", TensorRTOptions(), precision="TF32", profiles=[shapes])
     assert not (tmp_path / "model.plan").exists()
+
+
+def test_a_part_of_a_shape_is_read_rightly(tmp_path: Path) -> None:
+    """TensorRT 8.6 ignores the bounds of Shape, and ended the process over what came of it."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["rows"], name="rows", start=0, end=1),
+        helper.make_node("Concat", ["rows", "two"], ["full"], name="full", axis=0),
+        helper.make_node("Expand", ["one", "full"], ["ones"], name="ones"),
+        helper.make_node("Add", ["x", "ones"], ["y"], name="y"),
+    ]
+    values = [
+        helper.make_tensor("two", TensorProto.INT64, [1], [2]),
+        helper.make_tensor("one", TensorProto.FLOAT, [1, 1], [1.0]),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 2]) for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "rows", ends[:1], ends[1:], values)
+    path = tmp_path / "rows.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
+    shapes = {"x": ProfileShapes(min=(1, 2), opt=(4, 2), max=(8, 2))}
+    plan = plan_from_onnx(path, tmp_path / "model.plan", TensorRTOptions(), precision="TF32", profiles=[shapes])
+    x = np.arange(6, dtype=np.float32).reshape(3, 2)
+    with Engine(plan.path) as engine, Runner(engine) as runner:
+        np.testing.assert_array_equal(runner.infer({"x": x})["y"], x + 1)
+
+
+def test_a_known_plan_of_the_same_recipe_is_taken(network: Path, plan: Plan, tmp_path: Path) -> None:
+    known = {plan.recipe_sha256: KnownPlan(path=plan.path, sha256=plan.sha256)}
+    again = plan_from_onnx(
+        network, tmp_path / "model.plan", TensorRTOptions(), precision="TF32", profiles=[IMAGES], known=known
+    )
+    assert not again.newly_built
+    assert (again.sha256, again.layers) == (plan.sha256, plan.layers)
 
 
 def test_an_opset_that_is_too_new(tmp_path: Path) -> None:
