@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import click
 
-from tritonforge_client.extras import MissingExtraError
 from tritonforge_generator.errors import TritonforgeError
 
 COMMANDS: Final = {
@@ -75,7 +74,13 @@ def main(arguments: list[str] | None = None) -> Any:
         group.main(args=arguments, prog_name="tritonforge")
     except TritonforgeError as error:
         _fail(str(error), error.exit_code)
-    except (MissingExtraError, OSError) as error:
+    except OSError as error:
+        _fail(str(error), 2)
+    except ImportError as error:
+        from tritonforge_client.extras import MissingExtraError  # brings numpy, which no help text needs
+
+        if not isinstance(error, MissingExtraError):
+            raise
         _fail(str(error), 2)
 
 
