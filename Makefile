@@ -37,7 +37,7 @@ check: $(DEV_STAMP) ## Lint and types
 	$(BIN)/lint-imports
 
 test: check ## Everything that CI runs
-	$(BIN)/pytest -m 'not slow and not peer' -n 2 --dist loadfile
+	$(BIN)/pytest -m 'not slow and not peer' -n 2 --dist loadfile --no-loadscope-reorder
 
 unit: $(DEV_STAMP) ## Tests that start no server and no browser
 	$(BIN)/pytest -m 'not slow and not peer and not triton and not browser'
@@ -47,7 +47,7 @@ test-peer: $(DEV_STAMP) ## Tests against released packages of others, which are 
 
 test-torch: $(DEV_STAMP) ## Tests of PyTorch as a source, with PyTorch installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[torch]'
-	$(BIN)/pytest tests/generator/source
+	$(BIN)/pytest tests/generator/source tests/generator/bench/test_pytorch.py
 
 test-gpu: ## Tests with TensorRT on a GPU, in the Python that has them
 	$(PYTHON) -m pytest -m gpu tests/gpu
