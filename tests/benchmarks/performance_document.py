@@ -1,4 +1,4 @@
-"""Writes docs/performance.md from what ``tensorrt_tables.py`` measured."""
+"""Writes docs/performance.md from what ``tensorrt_tables.py`` and ``served_throughput.py`` measured."""
 
 from __future__ import annotations
 
@@ -42,11 +42,12 @@ SERVED_BOUNDS = {
 CPP_BACKEND = {"float32 wire": 6_301, "uint8 wire": 14_912, "uint8 shared memory": 31_179}
 """What TensorRT's C++ backend (r24.04) gave on another H200, with another ResNet-50 plan of TensorRT 8.6."""
 
-COMMANDS = """```console
+RESULTS = "tests/benchmarks/results.json"
+COMMANDS = f"""```console
 $ python tests/benchmarks/export_networks.py NETWORKS
-$ python tests/benchmarks/tensorrt_tables.py --networks NETWORKS --work WORK --results results.json
-$ python tests/benchmarks/served_throughput.py MODELS --network NETWORKS/resnet50.onnx --json served.json
-$ python tests/benchmarks/tensorrt_tables.py --markdown results.json docs/performance.md --served served.json
+$ python tests/benchmarks/tensorrt_tables.py --networks NETWORKS --work WORK --results {RESULTS}
+$ python tests/benchmarks/served_throughput.py MODELS --network NETWORKS/resnet50.onnx --results {RESULTS}
+$ python tests/benchmarks/tensorrt_tables.py --markdown {RESULTS} docs/performance.md
 ```"""
 
 ABOUT = (

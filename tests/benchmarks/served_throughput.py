@@ -1,7 +1,7 @@
 """How many images a second an embedded server gives, asked over the wire and through shared memory.
 
     python tests/benchmarks/served_throughput.py REPOSITORY [--network resnet50.onnx] [--instances 2] [--seconds 8]
-        [--json FILE] [--loads NAME ...]
+        [--results results.json] [--loads NAME ...]
 
 The repository holds two FP16 plans, which are generated from ``--network`` where it does not exist yet: ``resnet50``
 (FP32 images, NCHW) and ``resnet50_pixels`` (uint8, NHWC, preprocessing in the plan). Clients are processes of their
@@ -243,7 +243,7 @@ def main() -> None:
     parser.add_argument("--instances", type=int, default=2)
     parser.add_argument("--timing-cache", type=Path)
     parser.add_argument("--seconds", type=float, default=8.0)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--results", type=Path, help="JSON file of tensorrt_tables.py that the figures are added to")
     parser.add_argument("--loads", nargs="*", default=list(LOADS))
     arguments = parser.parse_args()
     if not arguments.repository.exists():
@@ -258,8 +258,18 @@ def main() -> None:
         for name in arguments.loads:
             rows.append(measured(server.grpc_url, name, arguments.seconds, counts[LOADS[name].model]))
             print(json.dumps(rows[-1]), flush=True)
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(rows, indent=1))
+    if arguments.results is not None:
+        add_to(arguments.results, rows)
+
+
+def add_to(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Add figures to a file of results, in the place of those of the same loads and instances."""
+    results: dict[str, Any] = {"networks": {}}
+    if path.is_file():
+        results = json.loads(path.read_text(encoding="utf-8"))
+    kept = {(one["instances"], one["load"]): one for one in (*results.get("served", []), *rows)}
+    results["served"] = list(kept.values())
+    path.write_text(json.dumps(results, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

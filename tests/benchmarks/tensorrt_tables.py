@@ -2,7 +2,7 @@
 
     python tests/benchmarks/tensorrt_tables.py --networks FOLDER --work FOLDER --results results.json [--only NAME ...]
         [--python RUNTIME=PATH ...] [--env RUNTIME:NAME=VALUE ...] [--seconds 0.5] [--no-plain]
-    python tests/benchmarks/tensorrt_tables.py --markdown results.json docs/performance.md [--served served.json]
+    python tests/benchmarks/tensorrt_tables.py --markdown results.json docs/performance.md
 
 FOLDER of --networks is what ``export_networks.py`` wrote. Results are added to the file network by network, so they can
 be measured in several calls, and a failure loses its own network alone. On an H200 with TensorRT 8.6 a call for
@@ -75,7 +75,6 @@ def main() -> int:
     parser.add_argument("--python", action="append", default=[], metavar="RUNTIME=PATH")
     parser.add_argument("--env", action="append", default=[], metavar="RUNTIME:NAME=VALUE")
     parser.add_argument("--seconds", type=float, default=0.5)
-    parser.add_argument("--served", type=Path, help="what served_throughput.py wrote, for --markdown")
     parser.add_argument("--markdown", nargs=2, type=Path, metavar=("RESULTS", "DOCUMENT"))
     arguments = parser.parse_args()
     if arguments.markdown:
@@ -83,8 +82,6 @@ def main() -> int:
         from benchmarks.performance_document import document_from_results
 
         results = json.loads(arguments.markdown[0].read_text(encoding="utf-8"))
-        if arguments.served is not None:
-            results["served"] = json.loads(arguments.served.read_text(encoding="utf-8"))
         arguments.markdown[1].write_text(document_from_results(results), encoding="utf-8")
         return 0
     if None in (arguments.networks, arguments.work, arguments.results):
