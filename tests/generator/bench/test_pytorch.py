@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +73,7 @@ def test_a_module_answers_in_evaluation_mode(precision: str, rtol: float, tmp_pa
     np.testing.assert_array_equal(answers["all/plain"], INDICES + 1)
 
 
-def test_an_exported_program_answers_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # PyTorch would take the folder tests/triton for the package triton.
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if Path(path).name != "tests"])
+def test_an_exported_program_answers_too(tmp_path: Path) -> None:
     answers = measured(tmp_path, torch="torch:nets:exported")
     np.testing.assert_allclose(answers["2/y"], X * [0.5, 2, 3])
 

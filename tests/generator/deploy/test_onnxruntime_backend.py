@@ -1,7 +1,7 @@
 """The backend's session options, read back from ONNX Runtime.
 
 The module runs inside Triton's stub, which alone has ``triton_python_backend_utils``: the stand-in below has of it what
-these functions use. What the backend does as a whole is tested with the real server in ``tests/triton``.
+these functions use. What the backend does as a whole is tested with the real server in ``tests/server``.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import json
 import re
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -148,10 +147,7 @@ def too_many_names():
 
 @pytest.fixture(autouse=True)
 def models(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A module of a user on the path, where PyTorch must not take the folder ``tests/triton`` for the compiler."""
-    triton = find_spec("triton")
-    if triton is not None and triton.origin is None:
-        monkeypatch.setitem(sys.modules, "triton", None)
+    """A module of a user on the path."""
     folder = tmp_path_factory.mktemp("user")
     (folder / "user_models.py").write_text(MODELS)
     monkeypatch.syspath_prepend(folder)
