@@ -24,7 +24,7 @@ from tritonforge_generator.plan.network import newest_opset
 from tritonforge_generator.precision import TypedGraph
 from tritonforge_generator.repository import Manifest, ModelFolder, ModelVersion, StagedModel, stage_model
 from tritonforge_generator.source import DEFAULT_OPSET, source_from_path, source_from_reference
-from tritonforge_generator.spec import DynamicBatching, ForgeSpec, ModelOptions, PrecisionOptions
+from tritonforge_generator.spec import DynamicBatching, ForgeSpec, ModelOptions
 from tritonforge_generator.verify import (
     Check,
     Reference,
@@ -239,7 +239,7 @@ def _add_plan(draft: Draft, on_stage: OnStage) -> None:
             last = said
             on_stage(name, said)
 
-    precision = draft.options.precision_options or PrecisionOptions()  # what TensorRT does by itself
+    precision = draft.options.plan_precision
     draft.plan = plan_from_onnx(
         draft.network,
         draft.work / PLAN_FILENAME,

@@ -20,7 +20,7 @@ from tritonforge_generator.pipeline import SERVED_AT_ONCE
 from tritonforge_generator.plan.availability import require_tensorrt
 from tritonforge_generator.repository import Manifest, ModelFolder, ModelRepository
 from tritonforge_generator.source import source_from_reference
-from tritonforge_generator.spec import ModelOptions, PrecisionOptions
+from tritonforge_generator.spec import ModelOptions
 from tritonforge_generator.verify import (
     Check,
     Reference,
@@ -258,9 +258,7 @@ def _source_reference(subject: _Subject, source: Path) -> tuple[Path, Reference]
 
 
 def _in_precision(reference: Reference, options: ModelOptions) -> Reference:
-    precision = options.precision_options
-    if precision is None and options.platform == "tensorrt":
-        precision = PrecisionOptions()  # what TensorRT does by itself
+    precision = options.plan_precision if options.platform == "tensorrt" else options.precision_options
     return reference.for_precision(precision) if precision is not None else reference
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from support import onnx_models
+from support.serving import in_parallel
 
 from tritonforge_client import Client, TritonError
 from tritonforge_client.datatypes import BY_DATA_TYPE
@@ -86,21 +87,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedTriton]
 def client(server: EmbeddedTriton) -> Iterator[Client]:
     with Client(server.grpc_url) as connected:
         yield connected
-
-
-def in_parallel(client: Client, model: str, requests: list[dict[str, NDArray[Any]]]) -> list[Any]:
-    """Send requests at the same moment; returns the outputs of each, or its error."""
-    barrier = threading.Barrier(len(requests))
-
-    def call(inputs: dict[str, NDArray[Any]]) -> Any:
-        barrier.wait()
-        try:
-            return client.infer(model, inputs).value
-        except TritonError as error:
-            return error
-
-    with ThreadPoolExecutor(len(requests)) as pool:
-        return list(pool.map(call, requests))
 
 
 def samples(data_type: str) -> NDArray[Any]:

@@ -10,15 +10,12 @@ import pytest
 from onnx import TensorProto, helper
 from support import onnx_models
 from support.graphs import save, tensor
+from support.serving import BATCHING, INPUT, OUTPUT, message_of
 
 from tritonforge_generator.deploy import EmbeddedTriton
 from tritonforge_generator.errors import ServerExitedError
 
 pytestmark = pytest.mark.triton
-
-INPUT = 'input { name: "x" data_type: TYPE_FP32 dims: [4] }\n'
-OUTPUT = 'output { name: "y" data_type: TYPE_FP32 dims: [4] }\n'
-BATCHING = "max_batch_size: 8\n"
 
 
 def configured(text: str) -> Callable[[Path, str], None]:
@@ -179,9 +176,7 @@ def message(tmp_path_factory: pytest.TempPathFactory) -> str:
     repository = tmp_path_factory.mktemp("refused")
     for name, (write, _) in REFUSALS.items():
         write(repository, name)
-    with pytest.raises(ServerExitedError) as caught, EmbeddedTriton(repository):
-        pass
-    return str(caught.value)
+    return message_of(repository)
 
 
 @pytest.mark.parametrize("name", REFUSALS)

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from support import stand_in_plans
+from support.serving import in_parallel
 from support.stand_in_plans import negation, write_model, write_plan
 
 from tritonforge_client import Client, TritonError
@@ -145,21 +146,6 @@ def client(server: EmbeddedTriton) -> Iterator[Client]:
 
 def copies_that_were_not_pinned(log: Sequence[str]) -> list[str]:
     return [line for line in log if "a copy from memory that is not pinned" in line or "cannot be pinned" in line]
-
-
-def in_parallel(client: Client, model: str, requests: Sequence[dict[str, NDArray[Any]]]) -> list[Any]:
-    """Send requests at the same moment; returns the outputs of each, or its error."""
-    barrier = threading.Barrier(len(requests))
-
-    def call(inputs: dict[str, NDArray[Any]]) -> Any:
-        barrier.wait()
-        try:
-            return client.infer(model, inputs).value
-        except TritonError as error:
-            return error
-
-    with ThreadPoolExecutor(len(requests)) as pool:
-        return list(pool.map(call, requests))
 
 
 def rows(count: int, dims: int = 4, seed: int = 0) -> NDArray[np.float32]:

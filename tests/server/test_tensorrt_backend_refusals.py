@@ -7,16 +7,10 @@ from pathlib import Path
 
 import pytest
 from support import stand_in_plans
+from support.serving import BATCHING, INPUT, OUTPUT, message_of
 from support.stand_in_plans import write_model, write_plan
 
-from tritonforge_generator.deploy import EmbeddedTriton
-from tritonforge_generator.errors import ServerExitedError
-
 pytestmark = pytest.mark.triton
-
-INPUT = 'input { name: "x" data_type: TYPE_FP32 dims: [4] }\n'
-OUTPUT = 'output { name: "y" data_type: TYPE_FP32 dims: [4] }\n'
-BATCHING = "max_batch_size: 8\n"
 
 
 def configured(text: str) -> Callable[[Path, str], None]:
@@ -144,12 +138,6 @@ REFUSALS: dict[str, tuple[Callable[[Path, str], None], str]] = {
         "model 'state' asks for sequence states, which are not served here",
     ),
 }
-
-
-def message_of(repository: Path) -> str:
-    with pytest.raises(ServerExitedError) as caught, EmbeddedTriton(repository):
-        pass
-    return str(caught.value)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ from typing import IO, Any, Final
 import tritonforge_client
 import tritonforge_generator
 from tritonforge_generator.bench.runtimes import RUNTIMES, Interpreter, Runtime, install_advice
+from tritonforge_generator.children import import_path
 from tritonforge_generator.environment import inherited
 from tritonforge_generator.errors import BenchError, RuntimeMissingError
 
@@ -82,7 +82,7 @@ def environment_of(interpreter: Interpreter) -> dict[str, str]:
     """The environment variables that an interpreter runs with."""
     variables = inherited()
     if interpreter.is_own:
-        variables["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path != "")
+        variables["PYTHONPATH"] = import_path()
     else:  # they speak of this Python's packages
         for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
             variables.pop(name, None)

@@ -7,7 +7,6 @@ a line.
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import json
 import platform
@@ -17,18 +16,17 @@ import traceback
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from tritonforge_generator.bench.runtimes import RUNTIMES
 from tritonforge_generator.bench.subjects.subject import Arrays, Subject
 from tritonforge_generator.bench.timing import latency_figures, no_collection, runs_within, wall_times_ms, warm_up
+from tritonforge_generator.children import end_with_parent
 from tritonforge_generator.errors import RuntimeMissingError, TritonforgeError
 
 Request = Mapping[str, Any]
-
-_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 
 def main(request_path: Path, result_path: Path) -> int:
@@ -60,7 +58,7 @@ def main(request_path: Path, result_path: Path) -> int:
 def _end_with_parent() -> None:
     """Leave in order on SIGTERM, which the kernel sends too when the parent dies: a build has a child to end."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    end_with_parent(signal.SIGTERM)
 
 
 def _missing(request: Request, error: ImportError) -> dict[str, str]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from tritonforge_client.extras import require_extra
 from tritonforge_generator.errors import GraphError
+from tritonforge_generator.source.onnx_file import subgraphs_of
 from tritonforge_generator.spec import PreprocessOptions
 
 if TYPE_CHECKING:
@@ -204,9 +205,8 @@ def _rename_input(nodes: Iterable[onnx.NodeProto], name: str, target: str) -> No
     """Let nodes, and their subgraphs, read another tensor."""
     for node in nodes:
         node.input[:] = [target if one == name else one for one in node.input]
-        for attribute in node.attribute:
-            for graph in (attribute.g, *attribute.graphs):
-                _rename_input(graph.node, name, target)
+        for graph in subgraphs_of(node):
+            _rename_input(graph.node, name, target)
 
 
 def _require_no_output(model: onnx.ModelProto, name: str, path: Path) -> None:

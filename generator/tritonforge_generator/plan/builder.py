@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import IO, Any, Final
 
 from tritonforge_generator import errors
+from tritonforge_generator.children import import_path
 from tritonforge_generator.environment import inherited
 from tritonforge_generator.errors import PlanBuildError, PlanError
 from tritonforge_generator.plan.build import BuildRequest, request_to_json
@@ -93,7 +94,7 @@ def _run_child(work: Path, request: BuildRequest, on_progress: OnProgress) -> Ma
     request_path.write_text(json.dumps(request_to_json(request), indent=1), encoding="utf-8")
     command = [sys.executable, "-m", "tritonforge_generator.plan.child", str(request_path), str(result_path)]
     replay = work / "replay.sh"
-    packages = os.pathsep.join(path for path in sys.path if path != "")
+    packages = import_path()
     script = f"#!/bin/sh\nexport PYTHONPATH={shlex.quote(packages)}\nexec {shlex.join(command)}\n"
     replay.write_text(script, encoding="utf-8")
     replay.chmod(0o755)

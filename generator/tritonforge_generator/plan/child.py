@@ -5,19 +5,16 @@ python -m tritonforge_generator.plan.child REQUEST.json RESULT.json
 
 from __future__ import annotations
 
-import ctypes
 import json
 import signal
 import sys
 from pathlib import Path
-from typing import Final
 
+from tritonforge_generator.children import end_with_parent
 from tritonforge_generator.errors import PlanBuildError, TritonforgeError
 from tritonforge_generator.plan.build import BuildRequest, build_plan, plan_facts
 from tritonforge_generator.plan.recipe import KnownPlan
 from tritonforge_generator.spec import ProfileShapes, TensorRTOptions
-
-_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 
 def main(request_path: Path, result_path: Path) -> int:
@@ -57,11 +54,6 @@ def _say(share: float | None, text: str) -> None:
     sys.stdout.flush()
 
 
-def _end_with_parent() -> None:
-    """A build that nobody waits for any more would hold the GPU for minutes."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 if __name__ == "__main__":
-    _end_with_parent()
+    end_with_parent(signal.SIGKILL)  # a build that nobody waits for any more would hold the GPU for minutes
     sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tritonforge_generator.plan import tensorrt_api
+from tritonforge_generator.source.onnx_file import subgraphs_of
 
 if TYPE_CHECKING:
     import onnx
@@ -40,16 +40,9 @@ def lowered_model(path: Path, skeleton: onnx.ModelProto) -> onnx.ModelProto | No
 def _has_part_of_shape(graph: onnx.GraphProto) -> bool:
     return any(
         (node.op_type == "Shape" and len(node.attribute) > 0)
-        or any(_has_part_of_shape(inner) for inner in _subgraphs(node))
+        or any(_has_part_of_shape(inner) for inner in subgraphs_of(node))
         for node in graph.node
     )
-
-
-def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def _slice_shapes(graph: onnx.GraphProto) -> None:
@@ -57,7 +50,7 @@ def _slice_shapes(graph: onnx.GraphProto) -> None:
 
     nodes = []
     for node in graph.node:
-        for inner in _subgraphs(node):
+        for inner in subgraphs_of(node):
             _slice_shapes(inner)
         if node.op_type != "Shape" or len(node.attribute) == 0:
             nodes.append(node)

@@ -11,6 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from tritonforge_generator.errors import PrecisionError
+from tritonforge_generator.source.onnx_file import subgraphs_of
 
 if TYPE_CHECKING:
     import onnx
@@ -96,7 +97,7 @@ def shape_tensors(model: onnx.ModelProto) -> set[str]:
 
 def has_subgraph(node: onnx.NodeProto) -> bool:
     """Whether a node is an If, Loop, Scan or the like."""
-    return any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
+    return any(True for _ in subgraphs_of(node))
 
 
 def half_slots(node: onnx.NodeProto, opset: int, types: Mapping[str, int], half: str) -> Slots | None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from tritonforge_client.extras import require_extra
 from tritonforge_generator.errors import PrecisionError
+from tritonforge_generator.source.onnx_file import subgraphs_of
 
 if TYPE_CHECKING:
     import onnx
@@ -120,11 +121,10 @@ def topologically_sorted(nodes: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto
 
 def outer_names(node: onnx.NodeProto) -> Iterator[str]:
     """Names that a node's subgraphs may take from the graph around them."""
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                yield from inner.input
-                yield from outer_names(inner)
+    for graph in subgraphs_of(node):
+        for inner in graph.node:
+            yield from inner.input
+            yield from outer_names(inner)
 
 
 def opset_of(model: onnx.ModelProto) -> int:

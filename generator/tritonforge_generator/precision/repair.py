@@ -16,6 +16,7 @@ from tritonforge_generator.precision.graph_types import FLOAT, tensor_types
 from tritonforge_generator.precision.model_file import loaded, saved
 from tritonforge_generator.precision.ranges import chunks
 from tritonforge_generator.precision.typed_graph import PrecisionStage, TypedGraph
+from tritonforge_generator.source.onnx_file import subgraphs_of
 
 if TYPE_CHECKING:
     import onnx
@@ -228,9 +229,8 @@ def _add_twin(both: onnx.ModelProto, reference: onnx.ModelProto) -> None:
 def _read_twin(node: onnx.NodeProto, known: set[str]) -> None:
     """Let a node, and its subgraphs, read the FP32 graph's tensors."""
     node.input[:] = [name if name in known else _TWIN + name for name in node.input]
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
-            own |= {name for inner in graph.node for name in inner.output}
-            for inner in graph.node:
-                _read_twin(inner, known | own)
+    for graph in subgraphs_of(node):
+        own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+        own |= {name for inner in graph.node for name in inner.output}
+        for inner in graph.node:
+            _read_twin(inner, known | own)

@@ -95,13 +95,20 @@ def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
                 yield sparse.indices
             nodes.extend(graph.node)
         while nodes:
-            for attribute in nodes.pop().attribute:
+            node = nodes.pop()
+            graphs.extend(subgraphs_of(node))
+            for attribute in node.attribute:
                 if attribute.HasField("t"):
                     yield attribute.t
                 yield from attribute.tensors
-                if attribute.HasField("g"):
-                    graphs.append(attribute.g)
-                graphs.extend(attribute.graphs)
+
+
+def subgraphs_of(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs inside an If, Loop, Scan or the like, those inside them left out."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):  # asking an attribute for a graph that it lacks, and changing that, would add one
+            yield attribute.g
+        yield from attribute.graphs
 
 
 def _is_external(tensor: onnx.TensorProto) -> bool:

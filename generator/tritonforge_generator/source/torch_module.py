@@ -18,7 +18,7 @@ import numpy as np
 
 from tritonforge_client.extras import require_extra
 from tritonforge_generator.errors import SourceError
-from tritonforge_generator.source.onnx_file import onnx_skeleton_from_path, source_from_path
+from tritonforge_generator.source.onnx_file import onnx_skeleton_from_path, source_from_path, subgraphs_of
 from tritonforge_generator.source.source_model import SourceModel
 
 if TYPE_CHECKING:
@@ -284,8 +284,7 @@ def _tidy(path: Path) -> None:
         while nodes:
             node = nodes.pop()
             _remove_notes(node)
-            for attribute in node.attribute:
-                graphs += [attribute.g] if attribute.HasField("g") else attribute.graphs
+            graphs += subgraphs_of(node)
     model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import, ignore_unknown=True)
     onnx.save(model, str(path))
 

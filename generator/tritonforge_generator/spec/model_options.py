@@ -212,6 +212,11 @@ class ModelOptions(DeclaredModel):
         return PrecisionOptions(type=self.precision) if isinstance(self.precision, str) else self.precision
 
     @property
+    def plan_precision(self) -> PrecisionOptions:
+        """The number types of a plan: those asked for, or what TensorRT does by itself, which is TF32."""
+        return self.precision_options or PrecisionOptions()
+
+    @property
     def needs_plan(self) -> bool:
         """Whether nothing but a plan computes in the precision asked for: ONNX Runtime's CPU has no kernels for it."""
         return self.precision_options is not None and self.precision_options.type in {"BF16", "FP8"}

@@ -18,7 +18,7 @@ from tritonforge_generator.plan import (
 )
 from tritonforge_generator.plan.containers import tensorrt_of_release
 from tritonforge_generator.plan.tensorrt_api import load_plugins
-from tritonforge_generator.spec import InstanceGroup, ModelOptions, PrecisionOptions
+from tritonforge_generator.spec import InstanceGroup, ModelOptions
 from tritonforge_generator.verify.gates import batch_check, batch_sizes
 from tritonforge_generator.verify.reference import Reference, reference_from_path
 from tritonforge_generator.verify.typed import precision_check
@@ -41,7 +41,7 @@ def plan_checks(
     checks = facts_checks(plan, options, max_batch_size=max_batch_size)
     if server is not None:
         checks.append(server_check(plan.path, server, version_compatible=options.tensorrt.version_compatible))
-    precision = options.precision_options or PrecisionOptions()
+    precision = options.plan_precision
     load_plugins(options.tensorrt.plugins)
     with Engine(plan.path, plan.gpu.device_id) as engine:
         for index, ranges in enumerate(engine.profiles):

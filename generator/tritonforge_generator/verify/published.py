@@ -16,7 +16,7 @@ from tritonforge_generator.plan.cuda import Gpu
 from tritonforge_generator.plan.facts import engine_facts_from_path
 from tritonforge_generator.plan.layers import PrecisionProof
 from tritonforge_generator.plan.plan import TimingCacheUse
-from tritonforge_generator.spec import ModelOptions, PrecisionOptions, TensorRTOptions, VerifyOptions
+from tritonforge_generator.spec import ModelOptions, TensorRTOptions, VerifyOptions
 from tritonforge_generator.verify.gates import reference_check
 from tritonforge_generator.verify.plan_gates import facts_checks, profile_checks
 from tritonforge_generator.verify.reference import Reference, reference_from_session, sample_options
@@ -190,7 +190,7 @@ def _own_reference(
     with Runner(engine) as runner:
         reference = reference_from_session(runner, samples, options.verify, batched=batched, name=str(engine.path))
     # Another profile may have answered with other kernels, in TF32 where nothing else was asked for.
-    return reference.for_precision(options.precision_options or PrecisionOptions())
+    return reference.for_precision(options.plan_precision)
 
 
 def _samples_within(
