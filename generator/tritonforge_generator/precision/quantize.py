@@ -1,12 +1,15 @@
 """INT8 and FP8 as QuantizeLinear and DequantizeLinear pairs (Q/DQ), placed as TensorRT wants them.
 
 ONNX Runtime's quantiser writes them. Its options here: symmetric, per-channel weights, per-tensor activations, no
-quantised bias, a pair in front of every input of the chosen operators and none behind them, so that TensorRT may fuse.
+quantised bias, a pair in front of every input of the chosen products and none behind them, so that TensorRT may fuse.
+An addition that ends a residual block gets a pair on its residual arm alone: one between the convolution and the
+addition would part them, where TensorRT has a kernel for both (its guide's recommendations for placing Q/DQ).
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -19,7 +22,7 @@ from tritonforge_generator.precision.model_file import replace_nodes, topologica
 if TYPE_CHECKING:
     import onnx
 
-_OPERATORS: Final = ("Conv", "Gemm", "MatMul", "Add")
+_PRODUCTS: Final = ("Conv", "Gemm", "MatMul")
 _LARGEST: Final = {"INT8": 127.0, "FP8": 448.0}
 
 
@@ -32,8 +35,8 @@ def quantized_model(
 ) -> onnx.ModelProto:
     """Insert Q/DQ pairs.
 
-    Convolutions and matrix products with a constant factor are quantised, and the additions that join such results (a
-    residual connection), so that both arms meet in the same type.
+    Convolutions and matrix products with a constant factor are quantised, and what is added to a convolution's result
+    (a residual connection), so that it is kept and read in the small type.
 
     Args:
         model: The FP32 graph, with names for its nodes.
@@ -92,9 +95,9 @@ def _with_pairs(
         weight_qType=quant_type,
         activation_qType=quant_type,
         tensors_range=TensorsData(CalibrationMethod.MinMax, bounds),
-        nodes_to_quantize=chosen,
+        nodes_to_quantize=[node.name for node in _nodes_named(own, chosen) if node.op_type in _PRODUCTS],
         nodes_to_exclude=[],
-        op_types_to_quantize=list(_OPERATORS),
+        op_types_to_quantize=list(_PRODUCTS),
         extra_options={
             "ActivationSymmetric": True,
             "WeightSymmetric": True,
@@ -102,12 +105,14 @@ def _with_pairs(
             "AddQDQPairToWeight": True,
             "DedicatedQDQPair": False,
             "ForceQuantizeNoInputCheck": True,
-            "OpTypesToExcludeOutputQuantization": list(_OPERATORS),
+            "OpTypesToExcludeOutputQuantization": list(_PRODUCTS),
             "QDQDisableWeightAdjustForInt32Bias": True,
             # ONNX Runtime would fit FP8 to the spread of the values, and cut off what lies 4.5 deviations out.
             "TensorQuantOverrides": {name: [{"scale": scale, "zero_point": zero}] for name, scale in scales.items()},
         },
     )
+    for name in _residuals(own, chosen):
+        quantizer.quantize_activation_tensor(name)
     quantizer.quantize_model()
     result: onnx.ModelProto = quantizer.model.model
     replace_nodes(result, topologically_sorted(result.graph.node))  # it puts the pairs at the end
@@ -155,20 +160,23 @@ def _state_kernels(model: onnx.ModelProto) -> None:
 
 
 def activations_of(model: onnx.ModelProto) -> list[str]:
-    """Names of the tensors that quantised nodes read, weights left out."""
+    """Names of the tensors that get a pair, weights left out."""
     weights = {tensor.name for tensor in model.graph.initializer}
-    chosen = set(quantizable_nodes(model))
-    return list(
-        dict.fromkeys(
-            name for node in model.graph.node if node.name in chosen for name in node.input[:2] if name not in weights
-        )
-    )
+    chosen = list(quantizable_nodes(model))
+    factors = [
+        name
+        for node in _nodes_named(model, chosen)
+        if node.op_type in _PRODUCTS
+        for name in node.input[:2]
+        if name not in weights
+    ]
+    return list(dict.fromkeys([*factors, *_residuals(model, chosen)]))
 
 
 def _weight_spans(model: onnx.ModelProto, chosen: Collection[str]) -> dict[str, float]:
     from onnx import numpy_helper
 
-    read = {name for node in model.graph.node if node.name in set(chosen) for name in node.input[:2]}
+    read = {name for node in _nodes_named(model, chosen) for name in node.input[:2]}
     return {
         tensor.name: float(np.max(np.abs(numpy_helper.to_array(tensor)), initial=0.0))
         for tensor in model.graph.initializer
@@ -177,19 +185,40 @@ def _weight_spans(model: onnx.ModelProto, chosen: Collection[str]) -> dict[str, 
 
 
 def quantizable_nodes(model: onnx.ModelProto) -> Iterator[str]:
-    """Names of nodes worth quantising: products with weights, and additions of two of their results."""
+    """Names of nodes worth quantising: products with weights, and additions to a convolution's result."""
     weights = {tensor.name for tensor in model.graph.initializer}
-    producers = {name: node for node in model.graph.node for name in node.output}
-    chosen: set[str] = set()
+    producers = _producers(model)
     for node in model.graph.node:
-        product = node.op_type in {"Conv", "Gemm", "MatMul"} and node.input[1] in weights
+        product = node.op_type in _PRODUCTS and node.input[1] in weights
         if product or (node.op_type == "Add" and _joins_convolutions(node, producers)):
-            chosen.add(node.name)
             yield node.name
 
 
 def _joins_convolutions(node: onnx.NodeProto, producers: Mapping[str, onnx.NodeProto]) -> bool:
     """Whether an addition is a residual connection of a convolutional network."""
-    arms = [producers.get(name) for name in node.input]
-    kinds = [arm.op_type if arm is not None else "" for arm in arms]
+    kinds = [producers[name].op_type if name in producers else "" for name in node.input]
     return "Conv" in kinds and all(kind in {"Conv", "Relu", "Add", "Clip", "MaxPool"} for kind in kinds)
+
+
+def _residuals(model: onnx.ModelProto, chosen: Collection[str]) -> Iterator[str]:
+    """What the chosen additions add to the convolution in front of them.
+
+    Where both arms are convolutions the first is the one that TensorRT may join to the addition. A convolution that
+    others read too cannot be joined, so both arms get a pair.
+    """
+    producers = _producers(model)
+    readers = Counter(name for node in model.graph.node for name in node.input)
+    readers.update(output.name for output in model.graph.output)
+    for node in _nodes_named(model, chosen):
+        if node.op_type == "Add":
+            joined = [name for name in node.input if producers[name].op_type == "Conv" and readers[name] == 1]
+            yield from (name for name in node.input if name not in joined[:1])
+
+
+def _nodes_named(model: onnx.ModelProto, names: Collection[str]) -> list[onnx.NodeProto]:
+    wanted = set(names)
+    return [node for node in model.graph.node if node.name in wanted]
+
+
+def _producers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    return {name: node for node in model.graph.node for name in node.output}

@@ -100,13 +100,47 @@ def test_scales_are_those_that_tensorrt_takes(tmp_path: Path) -> None:
     assert producers(model)["logits"].op_type == "Gemm"
 
 
-def test_both_arms_of_a_residual_addition_have_a_pair(tmp_path: Path) -> None:
+def test_an_addition_has_a_pair_on_its_residual_arm_alone(tmp_path: Path) -> None:
     model = quantized(residual_network(tmp_path / "net.onnx"), images(8))
+    made = producers(model)
     additions = [one for one in model.graph.node if one.op_type == "Add"]
     assert len(additions) == 2
     for one in additions:
-        scales = [pair_behind(model, name)[0].input[1] for name in one.input]
-        assert len(set(scales)) == 2
+        assert sorted(made[name].op_type for name in one.input) == ["Conv", "DequantizeLinear"]
+
+
+def two_armed(path: Path, *, first_is_output: bool = False) -> Path:
+    """An addition of two convolutions."""
+    weights = {name: np.random.default_rng(0).standard_normal((3, 3, 1, 1), np.float32) for name in ("a", "b")}
+    nodes = [helper.make_node("Conv", ["images", f"{name}.w"], [name], name) for name in weights]
+    nodes.append(helper.make_node("Add", ["a", "b"], ["sum"], "join"))
+    shape = ("batch", 3, 16, 16)
+    outputs = [tensor("sum", shape=shape), *[tensor("a", shape=shape)] * first_is_output]
+    initializers = [numpy_helper.from_array(value, f"{name}.w") for name, value in weights.items()]
+    return save(path, nodes, [tensor("images", shape=shape)], outputs, initializers)
+
+
+def test_of_two_convolutions_one_stays_joined_to_their_addition(tmp_path: Path) -> None:
+    model = quantized(two_armed(tmp_path / "net.onnx"), images(8))
+    made = producers(model)
+    (join,) = (one for one in model.graph.node if one.op_type == "Add")
+    assert [made[name].op_type for name in join.input] == ["Conv", "DequantizeLinear"]
+    assert pair_behind(model, join.input[1])[0].input[0] == "b"
+
+
+def test_a_convolution_that_others_read_is_not_the_joined_one(tmp_path: Path) -> None:
+    model = quantized(two_armed(tmp_path / "net.onnx", first_is_output=True), images(8))
+    made = producers(model)
+    (join,) = (one for one in model.graph.node if one.op_type == "Add")
+    assert [made[name].op_type for name in join.input] == ["DequantizeLinear", "Conv"]
+
+
+def test_an_excluded_addition_reads_its_convolution_in_full(tmp_path: Path) -> None:
+    path = two_armed(tmp_path / "net.onnx")
+    model = quantized(path, images(8), excluded=["join"])
+    assert [producers(model)[name].op_type for name in ("a", "b")] == ["Conv", "Conv"]
+    (join,) = (one for one in model.graph.node if one.op_type == "Add")
+    assert list(join.input) == ["a", "b"]
 
 
 def test_products_of_two_activations_are_left_alone(tmp_path: Path) -> None:
