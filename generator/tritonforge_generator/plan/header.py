@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from typing import IO, Any, Final
 from tritonforge_generator.errors import SourceError
 
 MAGIC: Final = b"ftrt"
-_HEADER: Final = struct.Struct("<4sI16x4B")
+_HEADER: Final = struct.Struct("<4sI8xQ4B")
 _PREFIX: Final = struct.Struct("<I")
 _LONGEST_PREFIX_BYTES: Final = 1 << 20
 
@@ -44,18 +45,20 @@ def plan_header_from_path(path: Path) -> PlanHeader:
     """Read the header of a plan.
 
     Layout: the tag ``ftrt`` in bytes 0 to 3, the layout's number 0 in bytes 4 to 7 and the version in bytes 24 to 27,
-    as TensorRT 8.6 and later write it and ``trtexec --getPlanVersionOnly`` reads it.
+    as TensorRT 8.6 and later write it and ``trtexec --getPlanVersionOnly`` reads it. TensorRT 8.6 writes the plan's
+    size in bytes 16 to 23; whether later versions do is not known, so it is believed of version 8 alone.
 
     Args:
         path: The plan file.
 
     Raises:
-        SourceError: It cannot be read or is no plan.
+        SourceError: It cannot be read, is no plan, or is cut off.
     """
     try:
         with path.open("rb") as stream:
             prefix_bytes, metadata = _prefix(stream)
             start = stream.read(_HEADER.size)
+            size_bytes = os.fstat(stream.fileno()).st_size - prefix_bytes
     except OSError as error:
         raise SourceError(f"{path} cannot be read", expected="a TensorRT plan", got=str(error.strerror)) from error
     if len(start) < _HEADER.size or not start.startswith(MAGIC):
@@ -65,9 +68,16 @@ def plan_header_from_path(path: Path) -> PlanHeader:
             got=repr(start[:4]) if len(start) in {0, _HEADER.size} else f"{len(start)} bytes",
             action="Check that the file is complete and was written by TensorRT.",
         )
-    _, layout, major, minor, patch, build = _HEADER.unpack(start)
+    _, layout, stated_bytes, major, minor, patch, build = _HEADER.unpack(start)
     if layout != 0:
         raise SourceError(f"{path} has a header that is not known here", expected="layout 0", got=str(layout))
+    if major == 8 and stated_bytes > size_bytes:
+        raise SourceError(
+            f"{path} is cut off",
+            expected=f"{stated_bytes:,} bytes, as its header says",
+            got=f"{size_bytes:,}",
+            action="Copy it again, and compare its SHA-256 with the manifest's.",
+        )
     return PlanHeader(tensorrt_version=(major, minor, patch, build), prefix_bytes=prefix_bytes, metadata=metadata)
 
 

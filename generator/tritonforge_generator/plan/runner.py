@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +25,9 @@ Shapes = tuple[Shape, ...]
 _GRAPH_LIMIT: Final = 64
 """Captured shapes of one runner; each holds a few megabytes."""
 _COPIERS: Final = 4
-_PIECE_BYTES: Final = 1 << 20
-_MOST_PIECES: Final = 16
+_PIECES: Final = 8
+_WHOLE_BYTES: Final = 12 << 20
+"""Below this an input is staged in one piece: handing pieces to threads costs more than it gains."""
 
 
 @dataclass(slots=True)
@@ -184,16 +186,17 @@ class Runner:
     # ---- how it is done ----
 
     def _upload(self, name: str, array: npt.NDArray[Any]) -> None:
-        """Queue the copy of an input to the GPU, in pieces: the CPU stages some while the GPU fetches others."""
+        """Queue the copy of an input to the GPU; of a large one parts are staged while the GPU fetches others."""
         source = array.reshape(-1).view(np.uint8)
         staging = self._pinned[name].view(source.shape, source.dtype)
-        piece_bytes = max(_PIECE_BYTES, -(-source.size // _MOST_PIECES))
-        pieces = [slice(start, min(start + piece_bytes, source.size)) for start in range(0, source.size, piece_bytes)]
+        count = 1 if source.size < _WHOLE_BYTES else _PIECES
+        bounds = [source.size * index // count for index in range(count + 1)]
+        pieces = [slice(start, end) for start, end in itertools.pairwise(bounds)]
 
         def stage(piece: slice) -> None:
             np.copyto(staging[piece], source[piece])
 
-        staged = self._copiers.map(stage, pieces) if len(pieces) > 1 else map(stage, pieces)
+        staged = self._copiers.map(stage, pieces) if count > 1 else map(stage, pieces)
         for piece, _ in zip(pieces, staged, strict=True):
             self.stream.to_device(
                 self._device[name].address + piece.start,

@@ -61,8 +61,8 @@ def test_outputs_are_arrays_of_their_own(plan: Path) -> None:
 
 
 def test_large_inputs_arrive_whole_whatever_their_layout(tmp_path: Path) -> None:
-    """Inputs of megabytes are staged in pieces by several threads."""
-    rows = 300_001
+    """From 12 MiB on an input is staged in pieces by several threads."""
+    rows = 900_001
     plan = write_plan(
         tmp_path / "large.plan",
         tensors=[("x", "float32", [-1, 4]), ("y", "float32", [-1, 4])],
