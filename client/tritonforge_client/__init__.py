@@ -1,6 +1,10 @@
 """Typed client for Triton Inference Server over gRPC and HTTP."""
 
-from tritonforge_client.client import Client, Model, Reply
+from tritonforge_client.async_client import AsyncClient
+from tritonforge_client.async_model import AsyncModel, AsyncModelSequence
+from tritonforge_client.client import Client
+from tritonforge_client.core.administration import RepositoryModel, ServerMetadata
+from tritonforge_client.core.classification import Classification
 from tritonforge_client.core.config import model_spec_from_config
 from tritonforge_client.core.statistics import (
     InferBatchStatistics,
@@ -9,6 +13,7 @@ from tritonforge_client.core.statistics import (
     StatisticDuration,
 )
 from tritonforge_client.errors import (
+    BreakerOpen,
     Cancelled,
     Code,
     CodegenError,
@@ -22,28 +27,42 @@ from tritonforge_client.errors import (
     ServerError,
     ShuttingDown,
     SpecDrift,
+    TooManyInFlight,
     TritonError,
     Unavailable,
     Unimplemented,
 )
 from tritonforge_client.extras import MissingExtraError
+from tritonforge_client.model import Model, ModelSequence
 from tritonforge_client.options import Options
+from tritonforge_client.policies import Balance, BreakerPolicy, HedgePolicy, RetryPolicy
+from tritonforge_client.reply import Reply
 from tritonforge_client.spec import ModelSpec, TensorSpec
-from tritonforge_client.transport.base import Transport
+from tritonforge_client.transport.base import AsyncTransport, Transport
 
 __all__ = [
+    "AsyncClient",
+    "AsyncModel",
+    "AsyncModelSequence",
+    "AsyncTransport",
+    "Balance",
+    "BreakerOpen",
+    "BreakerPolicy",
     "Cancelled",
+    "Classification",
     "Client",
     "Code",
     "CodegenError",
     "ConnectionFailed",
     "DeadlineExceeded",
+    "HedgePolicy",
     "InferBatchStatistics",
     "InferStatistics",
     "InvalidInput",
     "MissingExtraError",
     "Model",
     "ModelNotFound",
+    "ModelSequence",
     "ModelSpec",
     "ModelStatistics",
     "NotReady",
@@ -51,11 +70,15 @@ __all__ = [
     "QueueFull",
     "QueueTimeout",
     "Reply",
+    "RepositoryModel",
+    "RetryPolicy",
     "ServerError",
+    "ServerMetadata",
     "ShuttingDown",
     "SpecDrift",
     "StatisticDuration",
     "TensorSpec",
+    "TooManyInFlight",
     "Transport",
     "TritonError",
     "Unavailable",

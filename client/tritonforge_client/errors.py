@@ -16,7 +16,9 @@
     │   ├── QueueTimeout                 the request waited in the queue for longer than it may
     │   ├── NotReady                     server or model is loading
     │   ├── ShuttingDown                 the server is stopping
-    │   └── ConnectionFailed             no connection, or it broke before a reply came
+    │   ├── ConnectionFailed             no connection, or it broke before a reply came
+    │   ├── BreakerOpen                  every endpoint failed too often lately; nothing was sent
+    │   └── TooManyInFlight              the client's own limit is reached; nothing was sent
     ├── Cancelled                        the call was cancelled, for example by closing the client
     ├── ServerError                      the model or the server failed
     │   └── Unimplemented                the server does not offer this
@@ -43,6 +45,8 @@ Code: TypeAlias = Literal[
     "not_ready",
     "shutting_down",
     "connection",
+    "breaker_open",
+    "too_many_in_flight",
     "cancelled",
     "internal",
     "unimplemented",
@@ -57,6 +61,7 @@ class ErrorContext(TypedDict, total=False):
     endpoint: str | None
     request_id: str | None
     elapsed_s: float | None
+    attempts: int
     server_message: str | None
 
 
@@ -69,6 +74,7 @@ class TritonError(Exception):
         endpoint: ``host:port`` that was called.
         request_id: Id of the request, if the caller gave one.
         elapsed_s: Seconds from the start of the call to this error.
+        attempts: How often the request was sent.
         server_message: The server's own words, letter for letter.
 
     Attributes:
@@ -87,6 +93,7 @@ class TritonError(Exception):
         endpoint: str | None = None,
         request_id: str | None = None,
         elapsed_s: float | None = None,
+        attempts: int = 1,
         server_message: str | None = None,
     ) -> None:
         super().__init__(text)
@@ -95,6 +102,7 @@ class TritonError(Exception):
         self.endpoint = endpoint
         self.request_id = request_id
         self.elapsed_s = elapsed_s
+        self.attempts = attempts
         self.server_message = server_message
 
     def __str__(self) -> str:
@@ -103,6 +111,8 @@ class TritonError(Exception):
         facts = []
         if self.request_id:
             facts.append(f"request {self.request_id}")
+        if self.attempts > 1:
+            facts.append(f"{self.attempts} attempts")
         # Faults found before sending take microseconds, which nobody asks about.
         if self.elapsed_s is not None and self.elapsed_s >= 0.001:
             facts.append(f"after {self.elapsed_s:.3f} s")
@@ -185,6 +195,19 @@ class ConnectionFailed(Unavailable):
     """No connection could be made, or it broke before the reply was complete."""
 
     code = "connection"
+
+
+class BreakerOpen(Unavailable):
+    """Every endpoint failed too often lately, so that nothing was sent."""
+
+    code = "breaker_open"
+
+
+class TooManyInFlight(Unavailable):
+    """As many calls are in flight as ``Options.max_in_flight`` allows, so that nothing was sent."""
+
+    code = "too_many_in_flight"
+    retryable = False
 
 
 class Cancelled(TritonError):  # noqa: N818

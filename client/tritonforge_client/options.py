@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from tritonforge_client.core.request import Parameter
 from tritonforge_client.errors import InvalidInput
+from tritonforge_client.policies import BreakerPolicy, RetryPolicy
 
 # Polling functions count milliseconds in 31 bits.
 _MAX_TIMEOUT_S: Final = 1_000_000.0
@@ -27,6 +29,19 @@ _RESERVED_HEADERS: Final = frozenset(
         "transfer-encoding",
     }
 )
+_RETRY: Final = RetryPolicy()
+# Written by the client itself, or read by the server as something else.
+_RESERVED_PARAMETERS: Final = frozenset(
+    {
+        "binary_data_output",
+        "headers",
+        "priority",
+        "sequence_end",
+        "sequence_id",
+        "sequence_start",
+        "timeout",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +53,13 @@ class Options:
         headers: HTTP headers or gRPC metadata of each request. Names are case-insensitive over both protocols.
         writable: Whether reply arrays are aligned copies that may be written to, instead of read-only views of the
             reply (no copy, not necessarily aligned to their item size).
+        retry: When a request is sent again; ``None`` for never. What must not run twice (steps of a sequence, streams,
+            loading and unloading) is never sent again.
+        breaker: When an endpoint that keeps failing is left alone; ``None`` for never.
+        max_in_flight: Calls that a client makes at once; one more fails at once with ``TooManyInFlight``. Read from the
+            client's own options only.
+        priority: Place in the queue of a model with ``priority_levels``: 1 is served first, 0 is the model's default.
+        parameters: Request parameters of the model's own, by name.
 
     Raises:
         InvalidInput: A value is out of range, or a header is malformed or belongs to the transport.
@@ -46,11 +68,27 @@ class Options:
     timeout_s: float = 30.0
     headers: Mapping[str, str] = field(default_factory=dict)
     writable: bool = False
+    retry: RetryPolicy | None = _RETRY
+    breaker: BreakerPolicy | None = None
+    max_in_flight: int | None = None
+    priority: int = 0
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_timeout_s(self.timeout_s)
+        if self.priority < 0:
+            raise _option_error("priority", "0 or a level from 1 on", self.priority)
+        if self.max_in_flight is not None and self.max_in_flight < 1:
+            raise _option_error("max_in_flight", "at least 1, or None", self.max_in_flight)
+        for name in self.parameters:
+            if name in _RESERVED_PARAMETERS or name.startswith("triton_"):
+                raise _option_error("parameters", "names that the protocol does not use itself", name)
         # A copy, so that a later change of the caller's dict changes no request.
         object.__setattr__(self, "headers", {_checked_name(k): _checked_value(k, v) for k, v in self.headers.items()})
+
+
+def _option_error(field: str, expected: str, got: object) -> InvalidInput:
+    return InvalidInput(f"{field}: expected {expected}, got {got!r}", field=field, expected=expected, got=repr(got))
 
 
 def check_timeout_s(timeout_s: object) -> None:

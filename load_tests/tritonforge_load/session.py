@@ -161,7 +161,7 @@ class Session:
         self._problems: list[str] = []
         self._finished = False
         self.window: _Window | None = None
-        self.options = Options(timeout_s=self.campaign.target.timeout_s)
+        self.options = Options(timeout_s=self.campaign.target.timeout_s, retry=None)  # failures are to be counted
         self.sources: list[_Source] = []
         # Before anything that waits: other processes may be further and send already.
         if not isinstance(runner, MasterRunner):

@@ -90,13 +90,13 @@ class TritonUser(locust.User):
     rounded), the bytes of the outputs, and the client's error as ``exception``.
 
     Attributes:
-        options: Options of every request, the deadline for one.
+        options: Options of every request, the deadline for one. Nothing is sent again by default.
         client: The client; there from ``on_start`` to ``on_stop``.
     """
 
     abstract = True
     scheme: ClassVar[str] = ""
-    options: ClassVar[Options] = Options()
+    options: ClassVar[Options] = Options(retry=None)  # a retry would hide the failure that is to be counted
     client: Client
 
     def on_start(self) -> None:

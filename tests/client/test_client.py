@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tritonforge_client import Client, InvalidInput, ModelSpec, NotReady, Options, TensorSpec
+from tritonforge_client.core.http_dialect import HttpDialect
 
 SPEC = ModelSpec(
     name="m",
@@ -61,10 +62,25 @@ def test_bound_calls_fail_before_sending() -> None:
             client.bind(SPEC).infer_one({"x": np.zeros(2, np.float32)})
 
 
-@pytest.mark.parametrize("spec", [dataclasses.replace(SPEC, decoupled=True), dataclasses.replace(SPEC, sequence=True)])
-def test_models_that_do_not_answer_once_are_not_bound(spec: ModelSpec) -> None:
-    with Client(TARGETS[0]) as client, pytest.raises(InvalidInput, match="answers each request once"):
-        client.bind(spec)
+@pytest.mark.parametrize(
+    ("spec", "way"),
+    [
+        (dataclasses.replace(SPEC, decoupled=True), r"got a decoupled model; use stream\(\)"),
+        (dataclasses.replace(SPEC, sequence=True), r"got a model that is scheduled by .*; use sequence\(\)"),
+    ],
+)
+def test_models_that_answer_in_another_way_say_how_to_call_them(spec: ModelSpec, way: str) -> None:
+    inputs = {"x": np.zeros(2, np.float32)}
+    with Client(TARGETS[0]) as client:
+        model = client.bind(spec)
+        for call in (lambda: model.infer(inputs), lambda: model.classify(inputs, output="y")):
+            with pytest.raises(InvalidInput, match=way):
+                call()
+
+
+def test_a_model_without_sequences_has_none() -> None:
+    with Client(TARGETS[0]) as client, pytest.raises(InvalidInput, match=r"use infer\(\)"):
+        client.bind(SPEC).sequence().infer({"x": np.zeros(2, np.float32)})
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -90,8 +106,9 @@ def test_options_are_those_of_the_call_then_the_model_then_the_client() -> None:
         """A transport that only notes the deadline it was given."""
 
         endpoint = "recorder"
+        dialect = HttpDialect()
 
-        def infer(self, request: object, call: object) -> object:
+        def send(self, request: object, call: object) -> object:
             seen.append(call.timeout_s)  # type: ignore[attr-defined]
             raise KeyboardInterrupt
 

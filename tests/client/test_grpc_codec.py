@@ -12,9 +12,16 @@ from hypothesis.extra import numpy as hnp
 
 from tritonforge_client.core.call import Call
 from tritonforge_client.core.check import tensors_from_inputs
-from tritonforge_client.core.grpc_codec import bytes_from_request, reply_from_bytes
+from tritonforge_client.core.grpc_codec import bytes_from_request, reply_from_bytes, stream_reply_from_bytes
 from tritonforge_client.core.proto import service_pb2
-from tritonforge_client.core.request import InferRequest, ReplyFormatError
+from tritonforge_client.core.request import (
+    InferRequest,
+    InputTensor,
+    PlacedTensor,
+    Region,
+    ReplyFormatError,
+    RequestedOutput,
+)
 from tritonforge_client.datatypes import BY_DATATYPE
 
 CALL = Call(endpoint="h:1", timeout_s=1.0)
@@ -62,7 +69,7 @@ def test_requests_are_byte_for_byte_those_of_protobuf(
             version=texts[1],
             request_id=texts[2],
             inputs=tensors,
-            outputs=tuple(outputs),
+            outputs=tuple(RequestedOutput(name) for name in outputs),
             parameters=parameters,
         )
     )
@@ -195,3 +202,55 @@ def test_unknown_datatypes_are_errors() -> None:
 def test_bf16_is_that_of_ml_dtypes() -> None:
     (tensor,) = tensors_from_inputs({"x": np.array([1.5], ml_dtypes.bfloat16)}, CALL)
     assert (tensor.datatype, bytes(tensor.data)) == ("BF16", b"\xc0\x3f")
+
+
+def test_what_lies_in_shared_memory_is_named_and_not_sent() -> None:
+    region = Region("r", 16, offset=64)
+    ours = bytes_from_request(
+        InferRequest(
+            model="m",
+            inputs=(
+                InputTensor("a", "FP32", (4,), memoryview(b""), region),
+                InputTensor("b", "FP32", (1,), memoryview(b"1234")),
+            ),
+            outputs=(RequestedOutput("y", region=Region("out", 8)), RequestedOutput("z", class_count=3)),
+        )
+    )
+    theirs = service_pb2().ModelInferRequest(model_name="m")
+    placed = theirs.inputs.add(name="a", datatype="FP32", shape=[4])
+    placed.parameters["shared_memory_region"].string_param = "r"
+    placed.parameters["shared_memory_byte_size"].int64_param = 16
+    placed.parameters["shared_memory_offset"].int64_param = 64
+    theirs.inputs.add(name="b", datatype="FP32", shape=[1])
+    theirs.raw_input_contents.append(b"1234")
+    output = theirs.outputs.add(name="y")
+    output.parameters["shared_memory_region"].string_param = "out"
+    output.parameters["shared_memory_byte_size"].int64_param = 8
+    theirs.outputs.add(name="z").parameters["classification"].int64_param = 3
+    assert service_pb2().ModelInferRequest.FromString(ours) == theirs
+
+
+def test_outputs_in_shared_memory_are_told_apart() -> None:
+    message = service_pb2().ModelInferResponse()
+    placed = message.outputs.add(name="y", datatype="INT8", shape=[2, 3])
+    placed.parameters["shared_memory_region"].string_param = "out"
+    message.outputs.add(name="z", datatype="INT8", shape=[2])
+    message.raw_output_contents.extend([b"", b"12"])
+    reply = reply_from_bytes(message.SerializeToString())
+    assert reply.placed == {"y": PlacedTensor("INT8", (2, 3))}
+    assert {name: array.tolist() for name, array in reply.outputs.items()} == {"z": [49, 50]}
+
+
+def test_replies_of_a_stream() -> None:
+    message = service_pb2().ModelStreamInferResponse()
+    message.infer_response.model_name = "m"
+    message.infer_response.outputs.add(name="y", datatype="INT8", shape=[2])
+    message.infer_response.raw_output_contents.append(b"12")
+    message.infer_response.parameters["triton_final_response"].bool_param = True
+    error, reply = stream_reply_from_bytes(message.SerializeToString())
+    assert (error, reply.model, reply.parameters) == ("", "m", {"triton_final_response": True})
+    assert reply.outputs["y"].tolist() == [49, 50]
+    failed = service_pb2().ModelStreamInferResponse(error_message="no")
+    assert stream_reply_from_bytes(failed.SerializeToString())[0] == "no"
+    with pytest.raises(ReplyFormatError):
+        stream_reply_from_bytes(message.SerializeToString()[:-1])

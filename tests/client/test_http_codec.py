@@ -12,7 +12,14 @@ from tritonclient.utils import np_to_triton_dtype
 from tritonforge_client.core.call import Call
 from tritonforge_client.core.check import tensors_from_inputs
 from tritonforge_client.core.http_codec import error_text_from_body, head_from_request, reply_from_body
-from tritonforge_client.core.request import InferRequest, ReplyFormatError
+from tritonforge_client.core.request import (
+    InferRequest,
+    InputTensor,
+    PlacedTensor,
+    Region,
+    ReplyFormatError,
+    RequestedOutput,
+)
 
 CALL = Call(endpoint="h:1", timeout_s=1.0)
 
@@ -39,7 +46,9 @@ def test_binary_replies_are_read(outputs: dict[str, Any]) -> None:
 @given(st.dictionaries(st.text(min_size=1, max_size=12), arrays(), min_size=1, max_size=3))
 def test_requests_say_what_tritonclient_says(inputs: dict[str, Any]) -> None:
     tensors = tensors_from_inputs(inputs, CALL)
-    ours = json.loads(head_from_request(InferRequest(model="m", inputs=tensors, request_id="r", outputs=("y",))))
+    ours = json.loads(
+        head_from_request(InferRequest(model="m", inputs=tensors, request_id="r", outputs=(RequestedOutput("y"),)))
+    )
     theirs_inputs = []
     for name, array in inputs.items():
         tensor = tritonclient.http.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
@@ -108,3 +117,34 @@ def test_error_texts() -> None:
     assert error_text_from_body(b'{"error":"boom"}') == "boom"
     assert error_text_from_body(b"<html>gateway</html>") == "<html>gateway</html>"
     assert error_text_from_body(b"") == ""
+
+
+def test_what_lies_in_shared_memory_is_named_and_not_sent() -> None:
+    request = InferRequest(
+        model="m",
+        inputs=(InputTensor("a", "FP32", (4,), memoryview(b""), Region("r", 16, offset=64)),),
+        outputs=(RequestedOutput("y", region=Region("out", 8)), RequestedOutput("z", class_count=3)),
+    )
+    placed = tritonclient.http.InferInput("a", [4], "FP32")
+    placed.set_shared_memory("r", 16, 64)
+    outputs = [tritonclient.http.InferRequestedOutput("y"), tritonclient.http.InferRequestedOutput("z", class_count=3)]
+    outputs[0].set_shared_memory("out", 8)
+    body, head_length = tritonclient.http.InferenceServerClient.generate_request_body([placed], outputs)
+    ours, theirs = json.loads(head_from_request(request)), json.loads(body[:head_length])
+    assert (ours["inputs"], ours["outputs"]) == (theirs["inputs"], theirs["outputs"])
+
+
+def test_outputs_in_shared_memory_are_told_apart() -> None:
+    outputs = [
+        {
+            "name": "y",
+            "datatype": "INT8",
+            "shape": [2, 3],
+            "parameters": {"shared_memory_region": "out", "shared_memory_byte_size": 6},
+        },
+        {"name": "z", "datatype": "INT8", "shape": [2], "parameters": {"binary_data_size": 2}},
+    ]
+    head = json.dumps({"outputs": outputs}).encode()
+    reply = reply_from_body(head + b"12", str(len(head)))
+    assert reply.placed == {"y": PlacedTensor("INT8", (2, 3))}
+    assert {name: array.tolist() for name, array in reply.outputs.items()} == {"z": [49, 50]}

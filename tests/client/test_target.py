@@ -16,7 +16,7 @@ from tritonforge_client import Client, InvalidInput
 )
 def test_targets(target: str, endpoint: str) -> None:
     with Client(target) as client:
-        assert client._transport.endpoint == endpoint
+        assert [transport.endpoint for transport in client._session.transports] == [endpoint]
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,11 @@ def test_targets(target: str, endpoint: str) -> None:
 def test_other_targets_are_refused(target: str) -> None:
     with pytest.raises(InvalidInput, match=r"target: expected grpc://host:port or http://host:port, got"):
         Client(target)
+
+
+def test_several_targets_speak_one_protocol() -> None:
+    with Client(["grpc://a:1", "grpc://b"]) as client:
+        assert [transport.endpoint for transport in client._session.transports] == ["a:1", "b:8001"]
+    for targets in ([], ["grpc://a", "http://b"]):
+        with pytest.raises(InvalidInput, match="or several of one protocol"):
+            Client(targets)

@@ -20,6 +20,12 @@ def write_models(repository: Path) -> None:
     write_model(repository, "slow", config=_SLOW_CONFIG, code=_SLOW)
     write_model(repository, "queue_limited", config=_QUEUE_LIMITED_CONFIG, code=_SLOW)
     write_model(repository, "odd_names", config=_ODD_NAMES_CONFIG, code=_ODD_NAMES)
+    write_model(repository, "repeat", config=_REPEAT_CONFIG, code=_REPEAT)
+    write_model(repository, "running_sum", config=_RUNNING_SUM_CONFIG, code=_RUNNING_SUM)
+    write_model(repository, "overridden", config=_LABELLED_CONFIG, code=_LABELLED)
+    (repository / "overridden" / "labels.txt").write_text("cat\ndog\nbird\n")
+    write_model(repository, "labelled", config=_LABELLED_CONFIG, code=_LABELLED)
+    (repository / "labelled" / "labels.txt").write_text("cat\ndog\nbird\n")
     write_model(repository, "lying", config=_LYING_CONFIG, code=_LYING)
 
 
@@ -188,4 +194,90 @@ class TritonPythonModel:
             rows = pb_utils.get_input_tensor_by_name(request, "x").as_numpy().shape[0]
             responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("y", np.zeros((rows, 5), np.float32))]))
         return responses
+"""
+
+# Answers a request `count` times, with `pause_s` between; a negative count fails after as many answers.
+_REPEAT_CONFIG = """
+max_batch_size: 0
+input [
+  { name: "count" data_type: TYPE_INT32 dims: [1] },
+  { name: "pause_s" data_type: TYPE_FP32 dims: [1] optional: true }
+]
+output [{ name: "index" data_type: TYPE_INT32 dims: [1] }]
+model_transaction_policy { decoupled: true }
+"""
+
+_REPEAT = """
+import threading
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        for request in requests:
+            count = int(pb_utils.get_input_tensor_by_name(request, "count").as_numpy()[0])
+            pause = pb_utils.get_input_tensor_by_name(request, "pause_s")
+            pause_s = 0.0 if pause is None else float(pause.as_numpy()[0])
+            threading.Thread(target=self._answer, args=(request.get_response_sender(), count, pause_s)).start()
+
+    def _answer(self, sender, count, pause_s):
+        for index in range(abs(count)):
+            if sender.is_cancelled():
+                break
+            sender.send(pb_utils.InferenceResponse([pb_utils.Tensor("index", np.array([index], np.int32))]))
+            time.sleep(pause_s)
+        if count < 0:
+            error = pb_utils.TritonError("the model failed in the middle", pb_utils.TritonError.UNAVAILABLE)
+            sender.send(pb_utils.InferenceResponse(error=error))
+        sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+"""
+
+_RUNNING_SUM_CONFIG = """
+max_batch_size: 1
+input [{ name: "x" data_type: TYPE_INT32 dims: [1] }]
+output [{ name: "sum" data_type: TYPE_INT32 dims: [1] }]
+sequence_batching {
+  max_sequence_idle_microseconds: 60000000
+  oldest { max_candidate_sequences: 16 }
+  control_input [
+    {
+      name: "START"
+      control [{ kind: CONTROL_SEQUENCE_START int32_false_true: [0, 1] }]
+    },
+    {
+      name: "ID"
+      control [{ kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_UINT64 }]
+    }
+  ]
+}
+"""
+
+_RUNNING_SUM = """
+class TritonPythonModel:
+    def initialize(self, args):
+        self._sums = {}
+
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            key = int(pb_utils.get_input_tensor_by_name(request, "ID").as_numpy().ravel()[0])
+            starts = bool(pb_utils.get_input_tensor_by_name(request, "START").as_numpy().ravel()[0])
+            x = pb_utils.get_input_tensor_by_name(request, "x").as_numpy()
+            self._sums[key] = x + (0 if starts else self._sums[key])
+            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("sum", self._sums[key])]))
+        return responses
+"""
+
+_LABELLED_CONFIG = """
+max_batch_size: 4
+input [{ name: "x" data_type: TYPE_FP32 dims: [3] }]
+output [{ name: "y" data_type: TYPE_FP32 dims: [3] label_filename: "labels.txt" }]
+"""
+
+_LABELLED = """
+class TritonPythonModel:
+    def execute(self, requests):
+        return [
+            pb_utils.InferenceResponse([pb_utils.Tensor("y", pb_utils.get_input_tensor_by_name(r, "x").as_numpy())])
+            for r in requests
+        ]
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from importlib import resources
+from typing import Final
 
 from tritonforge_client.codegen.naming import attributes_from_tensors, class_name_from_model
 from tritonforge_client.core.config import digest_from_spec
@@ -42,6 +43,31 @@ class _Method:
     inputs: list[_Field]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    """What differs between the class for ``Client`` and its twin for ``AsyncClient``."""
+
+    prefix: str
+    words: str
+    define: str
+    wait: str
+    iterator: str
+    each: str
+    context: str
+
+
+_BLOCKING: Final = _Way(prefix="", words="", define="def", wait="", iterator="Iterator", each="", context="")
+_ASYNCHRONOUS: Final = _Way(
+    prefix="Async",
+    words=", for asyncio",
+    define="async def",
+    wait="await ",
+    iterator="AsyncIterator",
+    each="async ",
+    context="a",
+)
+
+
 def module_from_spec(spec: ModelSpec) -> str:
     """Return the source of a typed module for one model.
 
@@ -52,28 +78,49 @@ def module_from_spec(spec: ModelSpec) -> str:
         Python source; the same spec always gives the same text.
 
     Raises:
-        CodegenError: The model answers in another way than once to each request.
+        CodegenError: The model is decoupled and scheduled by sequence.
         MissingExtraError: Jinja2 is not installed.
     """
     _check_callable(spec)
-    is_batched = spec.max_batch_size > 0
-    batch = (f"batch<={spec.max_batch_size}",) if is_batched else ()
-    methods = [_Method(name="infer", summary="Run a batch." if is_batched else "Run it.", inputs=_inputs(spec, batch))]
-    if is_batched:
-        summary = "Run one row: arrays without the batch dimension, in and out."
-        methods.append(_Method(name="infer_one", summary=summary, inputs=_inputs(spec, ())))
+    batch = (f"batch<={spec.max_batch_size}",) if spec.max_batch_size > 0 else ()
+    methods = [] if spec.decoupled or spec.sequence else _methods(spec, batch)
+    stream_inputs = _inputs(spec, batch) if spec.decoupled else []
+    sequence_inputs = _inputs(spec, batch, reserved=("end",)) if spec.sequence else []
     outputs = _outputs(spec, batch)
-    annotations = " ".join(field.annotation for method in methods for field in (*method.inputs, *outputs))
+    inputs = [field for method in methods for field in method.inputs]
+    annotations = " ".join(field.annotation for field in (*inputs, *stream_inputs, *sequence_inputs, *outputs))
     return _rendered(
         spec=spec,
         digest=digest_from_spec(spec),
         class_name=class_name_from_model(spec.name),
+        blocking=_BLOCKING,
+        asynchronous=_ASYNCHRONOUS,
         methods=methods,
+        stream_inputs=stream_inputs,
+        sequence_inputs=sequence_inputs,
         outputs=outputs,
-        uses_any="Any" in annotations,
+        collections=_collections(spec, annotations),
+        imports=_imports(spec),
         uses_numpy="np." in annotations,
-        uses_sequence="Sequence" in annotations,
     )
+
+
+def _methods(spec: ModelSpec, batch: tuple[str, ...]) -> list[_Method]:
+    methods = [_Method(name="infer", summary="Run a batch." if batch else "Run it.", inputs=_inputs(spec, batch))]
+    if batch:
+        summary = "Run one row: arrays without the batch dimension, in and out."
+        methods.append(_Method(name="infer_one", summary=summary, inputs=_inputs(spec, ())))
+    return methods
+
+
+def _collections(spec: ModelSpec, annotations: str) -> list[str]:
+    used = ["Mapping", *(["Sequence"] if "Sequence" in annotations else [])]
+    return sorted([*used, "AsyncIterator", "Iterator"] if spec.decoupled else used)
+
+
+def _imports(spec: ModelSpec) -> list[str]:
+    names = ["AsyncClient", "Client", "ModelSpec", "Options", "TensorSpec"]
+    return sorted([*names, "AsyncModelSequence", "ModelSequence"] if spec.sequence else names)
 
 
 def _rendered(**values: object) -> str:
@@ -88,8 +135,9 @@ def _rendered(**values: object) -> str:
     return text
 
 
-def _inputs(spec: ModelSpec, batch: tuple[str, ...]) -> list[_Field]:
-    attributes = attributes_from_tensors((tensor.name for tensor in spec.inputs), reserved=("self", "options"))
+def _inputs(spec: ModelSpec, batch: tuple[str, ...], *, reserved: tuple[str, ...] = ()) -> list[_Field]:
+    names = (tensor.name for tensor in spec.inputs)
+    attributes = attributes_from_tensors(names, reserved=("self", "options", *reserved))
     # A required keyword may follow an optional one, but reads better before it.
     tensors = sorted(spec.inputs, key=lambda tensor: tensor.optional)
     return [_field(tensor, attributes[tensor.name], batch, accepts_sequences=True) for tensor in tensors]
@@ -122,12 +170,11 @@ def _annotation(tensor: TensorSpec, rank: int, *, accepts_sequences: bool) -> st
 
 
 def _check_callable(spec: ModelSpec) -> None:
-    for is_set, what in ((spec.decoupled, "decoupled"), (spec.sequence, "scheduled by sequence_batching")):
-        if is_set:
-            raise CodegenError(
-                f"model {spec.name}: expected a model that answers each request once and by itself, got one that is"
-                f" {what}; name the models to generate for and leave it out"
-            )
+    if spec.decoupled and spec.sequence:
+        raise CodegenError(
+            f"model {spec.name}: expected a model that is decoupled or scheduled by sequence_batching, got one that is"
+            " both; name the models to generate for and leave it out"
+        )
 
 
 def _literal(value: object) -> str:

@@ -10,7 +10,26 @@ from typing import Final
 
 # Names that a generated module uses itself; as a class or field they would hide what the annotations mean.
 _MODULE_NAMES: Final = frozenset(
-    {"Any", "Client", "Final", "ModelSpec", "NDArray", "Options", "Outputs", "SPEC", "Sequence", "TensorSpec", "np"}
+    {
+        "Any",
+        "AsyncClient",
+        "AsyncIterator",
+        "AsyncModelSequence",
+        "Client",
+        "Final",
+        "Iterator",
+        "Mapping",
+        "ModelSequence",
+        "ModelSpec",
+        "NDArray",
+        "Options",
+        "Outputs",
+        "SPEC",
+        "Sequence",
+        "TensorSpec",
+        "TracebackType",
+        "np",
+    }
 )
 
 

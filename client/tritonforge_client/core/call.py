@@ -19,6 +19,7 @@ class Call:
         model: Model that is called; ``None`` for calls about the server.
         request_id: The caller's id of the request.
         headers: Headers of the caller, names in lower case.
+        attempt: Which attempt of the call this is, from 1.
         started_s: Start on the monotonic clock, in seconds.
     """
 
@@ -27,6 +28,7 @@ class Call:
     model: str | None = None
     request_id: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    attempt: int = 1
     started_s: float = field(default_factory=time.monotonic)
 
     @property
@@ -56,5 +58,6 @@ class Call:
             "endpoint": self.endpoint,
             "request_id": self.request_id,
             "elapsed_s": self.elapsed_s,
+            "attempts": self.attempt,
             "server_message": server_message,
         }

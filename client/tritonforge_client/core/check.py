@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,6 +37,51 @@ def tensors_from_inputs(inputs: Inputs, call: Call) -> tuple[InputTensor, ...]:
     """
     arrays = {name: array_from_value(name, value, call) for name, value in inputs.items() if value is not None}
     return tuple(_tensor(name, array, _datatype(name, array, call), call) for name, array in arrays.items())
+
+
+def check_way(spec: ModelSpec, way: Literal["single", "sequence", "stream"], call: Call) -> None:
+    """Refuse to call a model in a way that it does not answer.
+
+    Args:
+        spec: What the model is.
+        way: A request by itself, a step of a sequence, or a request that is answered by a stream.
+        call: The call, for errors.
+
+    Raises:
+        InvalidInput: The model wants another way. (A decoupled model answers unary requests with an error, a sequence
+            model those without a sequence id.)
+    """
+    wanted: Literal["single", "sequence", "stream"] = (
+        "stream" if spec.decoupled else "sequence" if spec.sequence else "single"
+    )
+    # Any model may be asked by a stream: one that is not decoupled answers once.
+    if way not in {wanted, "stream"}:
+        kinds = {
+            "single": ("a model without sequence_batching", "infer()"),
+            "sequence": ("a model that is scheduled by sequence_batching", "sequence()"),
+            "stream": ("a decoupled model", "stream()"),
+        }
+        got, method = kinds[wanted]
+        expected = kinds[way][0]
+        text = f"expected {expected}, got {got}; use {method}"
+        raise InvalidInput(text, field="spec", expected=expected, got=got, **call.error_context())
+
+
+def rows_added(inputs: Inputs, spec: ModelSpec, call: Call) -> dict[str, NDArray[Any]]:
+    """Make batches of one row.
+
+    Raises:
+        InvalidInput: The model has no batch dimension.
+    """
+    if spec.max_batch_size == 0:
+        expected, got = "max_batch_size above 0", "max_batch_size 0"
+        text = f"infer_one() needs a model with {expected}, got {got}; use infer()"
+        raise InvalidInput(text, field="max_batch_size", expected=expected, got=got, **call.error_context())
+    return {
+        name: array_from_value(name, value, call)[np.newaxis, ...]
+        for name, value in inputs.items()
+        if value is not None
+    }
 
 
 def checked_tensors(spec: ModelSpec, inputs: Inputs, call: Call) -> tuple[InputTensor, ...]:

@@ -8,11 +8,20 @@ encoding guide. Field numbers below are those of the proto file; the tests compa
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from numpy.typing import NDArray
 
-from tritonforge_client.core.request import InferReply, InferRequest, InputTensor, Parameter, ReplyFormatError
+from tritonforge_client.core.request import (
+    InferReply,
+    InferRequest,
+    InputTensor,
+    Parameter,
+    PlacedTensor,
+    ReplyFormatError,
+    RequestedOutput,
+)
 from tritonforge_client.core.tensor import array_from_contents, array_from_raw
 
 # Wire types of the protobuf encoding.
@@ -35,27 +44,41 @@ def bytes_from_request(request: InferRequest) -> bytes:
     """
     parts: list[bytes | memoryview] = [_request_head(request)]
     for tensor in request.inputs:
-        parts.append(b"\x3a" + _varint(len(tensor.data)))  # raw_input_contents = 7
-        parts.append(tensor.data)
+        if tensor.region is None:
+            parts.append(b"\x3a" + _varint(len(tensor.data)))  # raw_input_contents = 7
+            parts.append(tensor.data)
     return b"".join(parts)
 
 
 def _request_head(request: InferRequest) -> bytes:
     head = [_text(1, request.model), _text(2, request.version), _text(3, request.request_id)]
-    head += [
-        _message(4, _message(1, name.encode()) + _message(2, _parameter_message(value)))
-        for name, value in request.parameters.items()
-    ]
+    head.append(_parameters(4, request.parameters))
     head += [_message(5, _input_message(tensor)) for tensor in request.inputs]
-    head += [_message(6, _text(1, name)) for name in request.outputs]
+    head += [_message(6, _output_message(output)) for output in request.outputs]
     return b"".join(head)
+
+
+def _parameters(number: int, parameters: Mapping[str, Parameter]) -> bytes:
+    """Encode a field ``map<string, InferParameter>``."""
+    return b"".join(
+        _message(number, _message(1, name.encode()) + _message(2, _parameter_message(value)))
+        for name, value in parameters.items()
+    )
 
 
 def _input_message(tensor: InputTensor) -> bytes:
     shape = b"".join(_varint(size) for size in tensor.shape)
     # A packed field without elements is left out.
     packed = _message(3, shape) if shape else b""
-    return _text(1, tensor.name) + _text(2, tensor.datatype) + packed
+    place = _parameters(4, tensor.region.parameters) if tensor.region is not None else b""
+    return _text(1, tensor.name) + _text(2, tensor.datatype) + packed + place
+
+
+def _output_message(output: RequestedOutput) -> bytes:
+    parameters: dict[str, Parameter] = {"classification": output.class_count} if output.class_count > 0 else {}
+    if output.region is not None:
+        parameters |= output.region.parameters
+    return _text(1, output.name) + _parameters(2, parameters)
 
 
 def _parameter_message(value: Parameter) -> bytes:
@@ -100,12 +123,38 @@ def reply_from_bytes(data: bytes) -> InferReply:
     Raises:
         ReplyFormatError: The message is damaged or contradicts itself.
     """
+    return _reply_from_range(data, 0, len(data))
+
+
+def stream_reply_from_bytes(data: bytes) -> tuple[str, InferReply]:
+    """Decode a ``ModelStreamInferResponse``.
+
+    Args:
+        data: The message.
+
+    Returns:
+        Its error message, empty where there is none, and the reply.
+
+    Raises:
+        ReplyFormatError: The message is damaged or contradicts itself.
+    """
+    error_message = ""
+    start = end = len(data)
+    for span in _spans(data, 0, len(data)):
+        if span.number == 1:
+            error_message = _text_from_span(data, span)
+        elif span.number == 2:
+            start, end = span.start, span.end
+    return error_message, _reply_from_range(data, start, end)
+
+
+def _reply_from_range(data: bytes, start: int, end: int) -> InferReply:
     texts = {1: "", 2: "", 3: ""}
     parameters: dict[str, Parameter] = {}
     outputs: list[_Output] = []
     raw: list[memoryview] = []
     view = memoryview(data)
-    for span in _spans(data, 0, len(data)):
+    for span in _spans(data, start, end):
         if span.number == 6:
             raw.append(view[span.start : span.end])
         elif span.number == 5:
@@ -120,6 +169,7 @@ def reply_from_bytes(data: bytes) -> InferReply:
         version=texts[2],
         request_id=texts[3],
         outputs=_arrays(data, outputs, raw),
+        placed={one.name: PlacedTensor(one.datatype, tuple(one.shape)) for one in outputs if one.is_placed},
         parameters=parameters,
     )
 
@@ -138,14 +188,17 @@ class _Output(NamedTuple):
     datatype: str
     shape: list[int]
     contents: _Span | None
+    is_placed: bool
 
 
 def _arrays(data: bytes, outputs: list[_Output], raw: list[memoryview]) -> dict[str, NDArray[Any]]:
     """Match outputs and raw contents: those without typed contents came raw, in order."""
     arrays: dict[str, NDArray[Any]] = {}
     blobs = iter(raw)
-    for name, datatype, shape, contents in outputs:
+    for name, datatype, shape, contents, is_placed in outputs:
         blob = next(blobs, None) if contents is None else None
+        if is_placed:
+            continue  # the server keeps its place among the raw contents, empty
         if blob is not None:
             arrays[name] = array_from_raw(name, datatype, shape, blob)
         else:
@@ -161,16 +214,19 @@ def _output_from_span(data: bytes, message: _Span) -> _Output:
     name = datatype = ""
     shape: list[int] = []
     contents = None
+    is_placed = False
     for span in _spans_within(data, message):
         if span.number == 1:
             name = _text_from_span(data, span)
+        elif span.number == 4:
+            is_placed |= _entry_from_span(data, span)[0] == "shared_memory_region"
         elif span.number == 2:
             datatype = _text_from_span(data, span)
         elif span.number == 3:
             shape += map(_signed, _varints_from_span(data, span))
         elif span.number == 5:
             contents = span
-    return _Output(name, datatype, shape, contents)
+    return _Output(name, datatype, shape, contents, is_placed)
 
 
 def _values_from_span(data: bytes, message: _Span) -> list[object]:

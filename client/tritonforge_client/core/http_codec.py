@@ -8,15 +8,22 @@ are read too.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any, Final
 
 from numpy.typing import NDArray
 
-from tritonforge_client.core.request import InferReply, InferRequest, ReplyFormatError
+from tritonforge_client.core.request import (
+    InferReply,
+    InferRequest,
+    Parameter,
+    PlacedTensor,
+    ReplyFormatError,
+    RequestedOutput,
+)
 from tritonforge_client.core.tensor import array_from_contents, array_from_raw
 
-HEAD_LENGTH_HEADER: Final = "Inference-Header-Content-Length"
+HEAD_LENGTH_HEADER: Final = "inference-header-content-length"
+_JSON_NAMES: Final = {dict: "object", list: "array"}
 
 
 def head_from_request(request: InferRequest) -> bytes:
@@ -37,16 +44,27 @@ def head_from_request(request: InferRequest) -> bytes:
             "name": tensor.name,
             "shape": tensor.shape,
             "datatype": tensor.datatype,
-            "parameters": {"binary_data_size": len(tensor.data)},
+            "parameters": (
+                {"binary_data_size": len(tensor.data)} if tensor.region is None else tensor.region.parameters
+            ),
         }
         for tensor in request.inputs
     ]
     if len(request.outputs) > 0:
-        head["outputs"] = [{"name": name, "parameters": {"binary_data": True}} for name in request.outputs]
+        head["outputs"] = [
+            {"name": output.name, "parameters": _output_parameters(output)} for output in request.outputs
+        ]
     return json.dumps(head, separators=(",", ":")).encode()
 
 
-def reply_from_body(body: bytes, head_length: str | None) -> InferReply:
+def _output_parameters(output: RequestedOutput) -> dict[str, Parameter]:
+    if output.region is not None:
+        return {"binary_data": False, **output.region.parameters}
+    classes: dict[str, Parameter] = {"classification": output.class_count} if output.class_count > 0 else {}
+    return {"binary_data": True, **classes}
+
+
+def reply_from_body(body: bytes | memoryview, head_length: str | None) -> InferReply:
     """Decode a reply.
 
     Args:
@@ -59,16 +77,20 @@ def reply_from_body(body: bytes, head_length: str | None) -> InferReply:
     Raises:
         ReplyFormatError: The body is damaged or contradicts itself.
     """
-    view = memoryview(body)
+    view = memoryview(body).toreadonly()
     length = len(body) if head_length is None else _checked_length(head_length, len(body))
-    head = object_from_json(view[:length])
+    head = json_from_bytes(view[:length], dict)
     outputs: dict[str, NDArray[Any]] = {}
+    placed: dict[str, PlacedTensor] = {}
     position = length
     try:
         for output in head.get("outputs", ()):
             name, datatype, shape = str(output["name"]), str(output["datatype"]), [int(n) for n in output["shape"]]
-            size = output.get("parameters", {}).get("binary_data_size")
-            if size is None:
+            output_parameters = output.get("parameters", {})
+            size = output_parameters.get("binary_data_size")
+            if "shared_memory_region" in output_parameters:
+                placed[name] = PlacedTensor(datatype, tuple(shape))
+            elif size is None:
                 values = _values_from_json(output.get("data", ()), datatype)
                 outputs[name] = array_from_contents(name, datatype, shape, values)
             else:
@@ -88,12 +110,13 @@ def reply_from_body(body: bytes, head_length: str | None) -> InferReply:
         version=str(head.get("model_version", "")),
         request_id=str(head.get("id", "")),
         outputs=outputs,
+        placed=placed,
         parameters=parameters,
     )
 
 
-def object_from_json(data: bytes | memoryview) -> Mapping[str, Any]:
-    """Parse a JSON object.
+def json_from_bytes(data: bytes | memoryview, kind: type[dict[str, Any] | list[Any]]) -> Any:
+    """Parse a JSON object or array.
 
     Raises:
         ReplyFormatError: It is not one.
@@ -102,18 +125,18 @@ def object_from_json(data: bytes | memoryview) -> Mapping[str, Any]:
         parsed = json.loads(bytes(data))
     except ValueError as error:
         raise ReplyFormatError(f"expected JSON, got {bytes(data[:60])!r}: {error}") from error
-    if not isinstance(parsed, dict):
-        raise ReplyFormatError(f"expected a JSON object, got {type(parsed).__name__}")
+    if not isinstance(parsed, kind):
+        raise ReplyFormatError(f"expected a JSON {_JSON_NAMES[kind]}, got {type(parsed).__name__}")
     return parsed
 
 
-def error_text_from_body(body: bytes) -> str:
+def error_text_from_body(body: bytes | memoryview) -> str:
     """Return the text of an error reply: the member ``error`` of its JSON, else the body itself, cut to a line."""
     try:
-        text = object_from_json(body).get("error")
+        text = json_from_bytes(body, dict).get("error")
     except ReplyFormatError:
         text = None
-    return text if isinstance(text, str) else body[:300].decode(errors="replace")
+    return text if isinstance(text, str) else bytes(body[:300]).decode(errors="replace")
 
 
 def _checked_length(text: str, limit: int) -> int:

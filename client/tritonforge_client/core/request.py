@@ -16,6 +16,27 @@ Inputs: TypeAlias = Mapping[str, ArrayLike | None]
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """A part of a shared-memory region that the server has registered.
+
+    Attributes:
+        name: Name of the region.
+        byte_size: Size of the part.
+        offset: Where it begins.
+    """
+
+    name: str
+    byte_size: int
+    offset: int = 0
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """Parameters of a tensor that lies there."""
+        place: dict[str, Parameter] = {"shared_memory_region": self.name, "shared_memory_byte_size": self.byte_size}
+        return {**place, "shared_memory_offset": self.offset} if self.offset > 0 else place
+
+
+@dataclass(frozen=True, slots=True)
 class InputTensor:
     """One input, ready to be sent.
 
@@ -24,12 +45,30 @@ class InputTensor:
         datatype: Wire name of its type.
         shape: Full shape, batch dimension included.
         data: Its elements, row-major and little-endian; a view of the caller's array where that was possible.
+        region: Where the server finds the elements; then they are not sent.
     """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     data: memoryview
+    region: Region | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedOutput:
+    """One output that is asked for.
+
+    Attributes:
+        name: Tensor name.
+        class_count: Ask for so many classes with the largest values, as texts (classification extension); 0 for the
+            tensor itself.
+        region: Where the server is to write the elements; then they are not sent.
+    """
+
+    name: str
+    class_count: int = 0
+    region: Region | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +80,7 @@ class InferRequest:
         version: Model version; empty leaves the choice to the server.
         request_id: Id that the server echoes; empty for none.
         inputs: Inputs in the order of sending.
-        outputs: Names of the outputs to return; none means all.
+        outputs: Outputs to return; none means all.
         parameters: Request parameters, for example ``timeout`` in microseconds.
     """
 
@@ -49,8 +88,21 @@ class InferRequest:
     inputs: tuple[InputTensor, ...]
     version: str = ""
     request_id: str = ""
-    outputs: tuple[str, ...] = ()
+    outputs: tuple[RequestedOutput, ...] = ()
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedTensor:
+    """An output whose elements lie in a shared-memory region.
+
+    Attributes:
+        datatype: Wire name of its type.
+        shape: Full shape.
+    """
+
+    datatype: str
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +114,7 @@ class InferReply:
         version: Version that answered.
         request_id: Id of the request, empty if it had none.
         outputs: Arrays by tensor name: read-only views of the reply, except BYTES, which are object arrays of bytes.
+        placed: By tensor name, what the server wrote to a shared-memory region instead.
         parameters: Parameters of the reply.
     """
 
@@ -69,7 +122,21 @@ class InferReply:
     version: str
     request_id: str
     outputs: dict[str, NDArray[Any]]
+    placed: Mapping[str, PlacedTensor] = field(default_factory=dict)
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPart:
+    """One of the replies to a request of a decoupled model.
+
+    Attributes:
+        reply: The reply; one without outputs may only mark the end.
+        is_final: Whether no other follows.
+    """
+
+    reply: InferReply
+    is_final: bool
 
 
 class ReplyFormatError(ValueError):

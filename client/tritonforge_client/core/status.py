@@ -98,7 +98,8 @@ def error_from_status(status: str | int, message: str, call: Call) -> TritonErro
     """Return the error that a failed reply stands for.
 
     Args:
-        status: Name of a gRPC status code, for example ``"UNAVAILABLE"``, or an HTTP status.
+        status: Name of a gRPC status code, for example ``"UNAVAILABLE"``, or an HTTP status; empty where the server
+            sent none, as in streams: then the message alone decides.
         message: The server's text.
         call: The call that failed.
 
@@ -108,11 +109,13 @@ def error_from_status(status: str | int, message: str, call: Call) -> TritonErro
     name = status if isinstance(status, str) else _STATUS_FROM_HTTP.get(status, f"HTTP {status}")
     text = message.removeprefix("[request id: <id_unknown>] ") or f"{name} without a message"
     for rule in _RULES:
-        if name in rule.statuses and rule.message.search(message) is not None:
+        fits = name in rule.statuses if name else rule.message.pattern != ""
+        if fits and rule.message.search(message) is not None:
             # What gRPC itself says about a connection is nobody's answer.
             said = f"no connection, or it broke: {text}" if rule.error is ConnectionFailed else _answer(text)
             return rule.error(f"{said}; {rule.action}" if rule.action else said, **call.error_context(message))
-    return ServerError(f"{_answer(text)} with status {name}", **call.error_context(message))
+    said = f"{_answer(text)} with status {name}" if name else _answer(text)
+    return ServerError(said, **call.error_context(message))
 
 
 def _answer(text: str) -> str:

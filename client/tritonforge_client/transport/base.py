@@ -1,16 +1,16 @@
-"""What the client asks of a transport."""
+"""What the clients ask of a transport."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Protocol
 
 from tritonforge_client.core.call import Call
-from tritonforge_client.core.request import InferReply, InferRequest
+from tritonforge_client.core.exchange import Dialect
 
 
 class Transport(Protocol):
-    """One server over one protocol.
+    """One server over one protocol, for blocking clients.
 
     Every method keeps to the deadline of its call and raises nothing but ``TritonError``. Methods may be called from
     several threads at once.
@@ -21,34 +21,45 @@ class Transport(Protocol):
         """``host:port`` of the server."""
         ...
 
-    def infer(self, request: InferRequest, call: Call) -> InferReply:
-        """Run one request."""
+    @property
+    def dialect(self) -> Dialect:
+        """What can be asked; its requests are those that ``send`` takes."""
         ...
 
-    def server_ready(self, call: Call) -> bool:
-        """Return whether the server is ready."""
+    def send(self, request: Any, call: Call) -> Any:
+        """Send one request of the dialect and return the whole reply, for the exchange to parse."""
         ...
 
-    def model_ready(self, model: str, version: str, call: Call) -> bool:
-        """Return whether a model is ready; an empty version means any."""
-        ...
-
-    def model_config(self, model: str, version: str, call: Call) -> Mapping[str, Any]:
-        """Return a model's config as JSON with proto field names."""
-        ...
-
-    def model_statistics(self, model: str, call: Call) -> Sequence[Mapping[str, Any]]:
-        """Return the entries of ``model_stats``; an empty name means all models."""
-        ...
-
-    def load_model(self, model: str, call: Call) -> None:
-        """Load a model, or load it again."""
-        ...
-
-    def unload_model(self, model: str, call: Call) -> None:
-        """Unload a model."""
+    def stream(self, request: Any, call: Call) -> Iterator[Any]:
+        """Send one request and return its replies as they come; closing the iterator ends the request."""
         ...
 
     def close(self) -> None:
+        """Close every connection; calls in flight end with an error."""
+        ...
+
+
+class AsyncTransport(Protocol):
+    """One server over one protocol, for one event loop; otherwise as ``Transport``."""
+
+    @property
+    def endpoint(self) -> str:
+        """``host:port`` of the server."""
+        ...
+
+    @property
+    def dialect(self) -> Dialect:
+        """What can be asked; its requests are those that ``send`` takes."""
+        ...
+
+    async def send(self, request: Any, call: Call) -> Any:
+        """Send one request of the dialect and return the whole reply, for the exchange to parse."""
+        ...
+
+    def stream(self, request: Any, call: Call) -> AsyncIterator[Any]:
+        """Send one request and return its replies as they come; closing the iterator ends the request."""
+        ...
+
+    async def close(self) -> None:
         """Close every connection; calls in flight end with an error."""
         ...

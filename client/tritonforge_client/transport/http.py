@@ -1,152 +1,271 @@
-"""HTTP/1.1 through urllib3: pooled connections, tensors sent from where they lie."""
+"""HTTP/1.1 over plain sockets, which ``gevent.monkey.patch_all()`` makes cooperative.
+
+A socket's own timeout starts again with every byte that comes, so a slow server could keep a caller waiting for ever.
+Here each operation gets what is left of the call's time, and no more.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
-from urllib.parse import quote
-
-import urllib3
-from urllib3.exceptions import ClosedPoolError, HTTPError, NewConnectionError
-from urllib3.exceptions import TimeoutError as HttpTimeoutError
+import os
+import select
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
 
 from tritonforge_client.core.call import Call
-from tritonforge_client.core.http_codec import (
-    HEAD_LENGTH_HEADER,
-    error_text_from_body,
-    head_from_request,
-    object_from_json,
-    reply_from_body,
+from tritonforge_client.core.exchange import HttpRequest, HttpResponse
+from tritonforge_client.core.http11 import (
+    SCRATCH_BYTES,
+    ReceivedReply,
+    pieces_from_buffers,
+    reply_reader,
+    request_head,
 )
-from tritonforge_client.core.request import InferReply, InferRequest, ReplyFormatError
-from tritonforge_client.core.status import error_from_status
-from tritonforge_client.errors import Cancelled, ConnectionFailed, ServerError, TritonError
-from tritonforge_client.transport.deadline import DeadlinePool
+from tritonforge_client.core.http_dialect import HttpDialect
+from tritonforge_client.core.request import ReplyFormatError
+from tritonforge_client.errors import Cancelled, ConnectionFailed, TritonError
 from tritonforge_client.transport.target import endpoint_text
 
-# Idle connections kept for reuse, one for each thread that calls at the same time. More threads work too.
-_MAX_IDLE_CONNECTIONS: Final = 128
-# What Triton answers to a readiness question besides yes.
-_NOT_READY_STATUSES: Final = frozenset({400, 404, 503})
+if TYPE_CHECKING:
+    import ssl
+
+MAX_IDLE_CONNECTIONS: Final = 128
+"""Connections kept for the next calls. More calls at once work too, over connections that are closed after them."""
+
+JOIN_BELOW_BYTES: Final = 64 * 1024
+"""Below this size one more copy is cheaper than one more system call."""
+
+_MAX_BUFFERS: Final = os.sysconf("SC_IOV_MAX")
 
 
 class HttpTransport:
-    """One pool of connections to one server. Redirects are not followed and nothing is sent twice.
+    """Connections to one server. Redirects are not followed and nothing is sent twice.
 
     Args:
         host: Host name or address.
         port: Port of the HTTP service.
+        tls: What is spoken over TLS is spoken with; ``None`` for none.
     """
 
-    def __init__(self, host: str, port: int) -> None:
-        self._endpoint = endpoint_text(host, port)
-        self._pool = DeadlinePool(host, port, maxsize=_MAX_IDLE_CONNECTIONS)
+    dialect = HttpDialect()
 
-    @property
-    def endpoint(self) -> str:
-        """``host:port`` of the server."""
-        return self._endpoint
+    def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> None:
+        self.endpoint = endpoint_text(host, port)
+        self._address = (host, port)
+        self._tls = tls
+        self._idle: list[_Connection] = []
+        self._busy: set[_Connection] = set()
+        self._lock = threading.Lock()
+        self._closed = False
 
-    def infer(self, request: InferRequest, call: Call) -> InferReply:
-        """Run one request."""
-        head = head_from_request(request)
-        length = len(head) + sum(len(tensor.data) for tensor in request.inputs)
-        headers = {
-            "Content-Type": "application/octet-stream",
-            "Content-Length": str(length),
-            HEAD_LENGTH_HEADER: str(len(head)),
-        }
-        # A list is sent buffer by buffer, without joining.
-        body = [head, *(tensor.data for tensor in request.inputs)]
-        reply = self._send("POST", f"{_model_path(request.model, request.version)}/infer", call, body, headers)
-        _check_status(reply, call)
+    def send(self, request: HttpRequest, call: Call) -> HttpResponse:
+        """Send one request and return the whole reply, whatever its status.
+
+        Args:
+            request: The request.
+            call: Gives the headers of the caller and the deadline. Only the resolver of host names keeps to its own.
+
+        Raises:
+            InvalidInput: The path or a header cannot be sent.
+            DeadlineExceeded: The time of the call is over.
+            ConnectionFailed: No connection could be made, it broke, or what came was no reply.
+            Cancelled: The transport was closed.
+        """
+        head = request_head(request, self.endpoint, call.headers)
+        call.remaining_s()
+        connection = self._take(call)
+        is_connected = False
         try:
-            return reply_from_body(reply.data, reply.headers.get(HEAD_LENGTH_HEADER))
-        except ReplyFormatError as error:
-            text = f"expected an inference reply, got one that cannot be read: {error}"
-            raise ServerError(text, **call.error_context()) from error
+            connection.connect(call)
+            is_connected = True
+            return connection.exchange(head, request, call)
+        # A ValueError is a damaged reply, or a host name that no resolver would take.
+        except (OSError, ValueError) as error:
+            raise error_from_failure(error, call, was_connected=is_connected, is_closed=self._closed) from error
+        finally:
+            self._give_back(connection)
 
-    def server_ready(self, call: Call) -> bool:
-        """Return whether the server is ready."""
-        return self._ready("/v2/health/ready", call)
-
-    def model_ready(self, model: str, version: str, call: Call) -> bool:
-        """Return whether a model is ready; an empty version means any."""
-        return self._ready(f"{_model_path(model, version)}/ready", call)
-
-    def model_config(self, model: str, version: str, call: Call) -> Mapping[str, Any]:
-        """Return a model's config as JSON with proto field names."""
-        return self._json("GET", f"{_model_path(model, version)}/config", call)
-
-    def model_statistics(self, model: str, call: Call) -> Sequence[Mapping[str, Any]]:
-        """Return the entries of ``model_stats``; an empty name means all models."""
-        path = f"{_model_path(model, '')}/stats" if model else "/v2/models/stats"
-        entries: Sequence[Mapping[str, Any]] = self._json("GET", path, call).get("model_stats", ())
-        return entries
-
-    def load_model(self, model: str, call: Call) -> None:
-        """Load a model, or load it again."""
-        _check_status(self._send("POST", f"/v2/repository/models/{quote(model, safe='')}/load", call, b"{}"), call)
-
-    def unload_model(self, model: str, call: Call) -> None:
-        """Unload a model."""
-        _check_status(self._send("POST", f"/v2/repository/models/{quote(model, safe='')}/unload", call, b"{}"), call)
+    def stream(self, request: HttpRequest, call: Call) -> Iterator[HttpResponse]:
+        """Send one request and return its reply: over HTTP there is only one."""
+        yield self.send(request, call)
 
     def close(self) -> None:
-        """Close idle connections; calls in flight finish and then close theirs."""
-        self._pool.close()
+        """Close every connection; calls in flight end with ``Cancelled``."""
+        with self._lock:
+            self._closed = True
+            for connection in self._busy:
+                connection.interrupt()
+            for connection in self._idle:
+                connection.close()
+            self._idle.clear()
 
-    def _ready(self, path: str, call: Call) -> bool:
-        reply = self._send("GET", path, call)
-        if reply.status in _NOT_READY_STATUSES:
+    def _take(self, call: Call) -> _Connection:
+        """The connection that was used last, unless the server has closed it; else a new one."""
+        while True:
+            with self._lock:
+                if self._closed:
+                    raise closed_error(call)
+                connection = self._idle.pop() if len(self._idle) > 0 else _Connection(*self._address, self._tls)
+                self._busy.add(connection)
+            if not connection.is_stale():
+                return connection
+            connection.reusable = False
+            self._give_back(connection)
+
+    def _give_back(self, connection: _Connection) -> None:
+        with self._lock:
+            self._busy.discard(connection)
+            if connection.reusable and not self._closed and len(self._idle) < MAX_IDLE_CONNECTIONS:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+
+class _Connection:
+    """One connection, not made before it is needed.
+
+    Attributes:
+        reusable: Whether it has carried a whole exchange and can carry another.
+    """
+
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+        self.reusable = False
+        self._host = host
+        self._port = port
+        self._tls = tls
+        self._socket: socket.socket | None = None
+        self._is_interrupted = False
+        self._scratch = bytearray(SCRATCH_BYTES)
+
+    def is_stale(self) -> bool:
+        """Whether the server closed it while it was idle. Nothing else makes an idle connection readable."""
+        if self._socket is None:
             return False
-        _check_status(reply, call)
-        return True
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return len(poll.poll(0)) > 0
 
-    def _json(self, method: str, path: str, call: Call) -> Mapping[str, Any]:
-        reply = self._send(method, path, call)
-        _check_status(reply, call)
+    def connect(self, call: Call) -> None:
+        """Connect to the first address of the host that answers, unless that was done before."""
+        if self._socket is not None:
+            return
+        addresses = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        for count_left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
+            try:
+                # An address that does not answer leaves time for the others.
+                self._connect_to(address, call, share=1 / count_left)
+                break
+            except OSError:
+                if count_left == 1:
+                    raise
+        if self._tls is not None:
+            self._start_tls(self._tls, call)
+
+    def exchange(self, head: bytes, request: HttpRequest, call: Call) -> HttpResponse:
+        """Send a request and receive its reply."""
+        self.reusable = False
         try:
-            return object_from_json(reply.data)
-        except ReplyFormatError as error:
-            raise ServerError(str(error), **call.error_context()) from error
+            self._send((head, *request.body), call)
+        except ConnectionError:
+            # A server that refuses a request may answer and hang up before it has read all of it.
+            with suppress(OSError, ReplyFormatError):
+                return self._receive(request.method, call).response
+            raise
+        received = self._receive(request.method, call)
+        self.reusable = received.reusable
+        return received.response
 
-    def _send(
-        self, method: str, path: str, call: Call, body: Any = None, headers: Mapping[str, str] | None = None
-    ) -> urllib3.BaseHTTPResponse:
-        """Send one request and read the whole reply before the deadline."""
+    def interrupt(self) -> None:
+        """Let the operation that another thread waits for end at once, and those after it fail."""
+        self._is_interrupted = True
+        if self._socket is not None:
+            with suppress(OSError):
+                # TLS's own shutdown would let the other thread go on without TLS.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the socket."""
+        if self._socket is not None:
+            self._socket.close()
+
+    def _connect_to(self, address: tuple[Any, ...], call: Call, share: float) -> None:
+        family, kind, protocol, _, socket_address = address
+        self._socket = socket.socket(family, kind, protocol)
         try:
-            return self._pool.urlopen(
-                method,
-                path,
-                body=body,
-                headers={**call.headers, **(headers or {})},
-                timeout=urllib3.Timeout(total=call.remaining_s()),
-                retries=False,
-                redirect=False,
-                decode_content=False,
-            )
-        except ClosedPoolError as error:
-            raise Cancelled("the client was closed during the call", **call.error_context()) from error
-        # Anything that went wrong on the way; a broken body can surface as a plain OSError.
-        except (HTTPError, OSError) as error:
-            raise _error_from_transport(error, call) from error
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._armed(call, share).connect(socket_address)
+        except OSError:
+            self._socket.close()
+            raise
+
+    def _start_tls(self, tls: ssl.SSLContext, call: Call) -> None:
+        # An end without TLS's own goodbye is an error: anybody on the way could have cut the reply off.
+        wrapped = tls.wrap_socket(
+            self._armed(call),
+            server_hostname=self._host,
+            do_handshake_on_connect=False,
+            suppress_ragged_eofs=False,
+        )
+        self._socket = wrapped
+        self._armed(call)
+        wrapped.do_handshake()
+
+    def _send(self, buffers: tuple[bytes | memoryview, ...], call: Call) -> None:
+        # TLS takes one buffer at a time.
+        pieces = pieces_from_buffers(buffers, join_below_bytes=0 if self._tls is None else JOIN_BELOW_BYTES)
+        while len(pieces) > 0:
+            armed = self._armed(call)
+            sent = armed.sendmsg(islice(pieces, _MAX_BUFFERS)) if self._tls is None else armed.send(pieces[0])
+            while len(pieces) > 0 and sent >= len(pieces[0]):
+                sent -= len(pieces.popleft())
+            if sent > 0:
+                pieces[0] = pieces[0][sent:]
+
+    def _receive(self, method: str, call: Call) -> ReceivedReply:
+        reader = reply_reader(method, self._scratch)
+        wanted = next(reader)
+        while True:
+            size = self._armed(call).recv_into(wanted)
+            try:
+                wanted = reader.send(size)
+            except StopIteration as stop:
+                received: ReceivedReply = stop.value
+                return received
+
+    def _armed(self, call: Call, share: float = 1.0) -> socket.socket:
+        """The socket, its next operation limited to what is left of the call's time, or to a share of it."""
+        if self._is_interrupted or self._socket is None:
+            raise ConnectionAbortedError("the connection was closed")
+        left_s = call.timeout_s - call.elapsed_s
+        if left_s <= 0:
+            raise TimeoutError("timed out")
+        self._socket.settimeout(left_s * share)
+        return self._socket
 
 
-def _error_from_transport(error: Exception, call: Call) -> TritonError:
-    # A NewConnectionError is a TimeoutError in urllib3's tree, but a refused connection has time left.
-    timed_out = isinstance(error, (HttpTimeoutError, TimeoutError)) and not isinstance(error, NewConnectionError)
+def closed_error(call: Call) -> Cancelled:
+    """The error of a call whose transport was closed."""
+    return Cancelled("the client was closed during the call", **call.error_context())
+
+
+def error_from_failure(failure: Exception, call: Call, *, was_connected: bool, is_closed: bool) -> TritonError:
+    """What a broken exchange means.
+
+    Args:
+        failure: An error of a socket, of the resolver or of the reply reader.
+        call: The call that failed.
+        was_connected: Whether something may have been sent.
+        is_closed: Whether the transport was closed meanwhile.
+    """
+    # An errno is the kernel's: it gave the connection up, and the call has time left.
+    timed_out = isinstance(failure, TimeoutError) and failure.errno is None
     if timed_out or call.elapsed_s >= call.timeout_s:
-        return call.deadline_error()
-    text = f"no connection, or it broke: {error.__cause__ or error}; check that the server runs at this address"
+        return call.deadline_error() if was_connected else call.deadline_error("before the request was sent")
+    if is_closed:
+        return closed_error(call)
+    why = str(failure) or type(failure).__name__
+    text = f"no connection, or it broke: {why}; check that the server runs at this address"
     return ConnectionFailed(text, **call.error_context())
-
-
-def _check_status(reply: urllib3.BaseHTTPResponse, call: Call) -> None:
-    if reply.status != 200:
-        raise error_from_status(reply.status, error_text_from_body(reply.data), call)
-
-
-def _model_path(model: str, version: str) -> str:
-    path = f"/v2/models/{quote(model, safe='')}"
-    return f"{path}/versions/{quote(version, safe='')}" if version else path

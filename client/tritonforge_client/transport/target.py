@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
 from tritonforge_client.errors import InvalidInput
-from tritonforge_client.transport.base import Transport
+from tritonforge_client.transport.base import AsyncTransport, Transport
 
 _DEFAULT_PORTS: Final = {"grpc": 8001, "http": 8000}
 _EXPECTED: Final = "grpc://host:port or http://host:port"
@@ -33,6 +34,46 @@ def transport_from_target(target: str) -> Transport:
     from tritonforge_client.transport.http import HttpTransport
 
     return HttpTransport(host, port)
+
+
+def async_transport_from_target(target: str) -> AsyncTransport:
+    """Return a transport to a server, for the running event loop. Nothing is sent yet.
+
+    Args:
+        target: As for ``transport_from_target``.
+
+    Returns:
+        The transport.
+
+    Raises:
+        InvalidInput: The target has another form.
+    """
+    scheme, host, port = _parts(target)
+    if scheme == "grpc":
+        from tritonforge_client.transport.grpc_aio import AsyncGrpcTransport
+
+        return AsyncGrpcTransport(host, port)
+    from tritonforge_client.transport.http_aio import AsyncHttpTransport
+
+    return AsyncHttpTransport(host, port)
+
+
+def targets_of(target: str | Sequence[str]) -> list[str]:
+    """Return the targets of a client, which all speak one protocol.
+
+    Raises:
+        InvalidInput: There is none, or their protocols differ.
+    """
+    try:
+        targets = [target] if isinstance(target, str) else list(target)
+    except TypeError as error:
+        raise _target_error(target) from error
+    schemes = {_parts(one)[0] for one in targets}
+    if len(schemes) != 1:
+        expected = f"one target {_EXPECTED}, or several of one protocol"
+        text = f"target: expected {expected}, got {target!r}"
+        raise InvalidInput(text, field="target", expected=expected, got=repr(target))
+    return targets
 
 
 def _parts(target: str) -> tuple[str, str, int]:

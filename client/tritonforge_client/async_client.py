@@ -1,0 +1,300 @@
+"""The asynchronous client: what ``client`` has, under the same names, for one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from tritonforge_client.async_model import AsyncModel
+from tritonforge_client.core.administration import RepositoryModel, ServerMetadata
+from tritonforge_client.core.effects import Pause, Send, Steps
+from tritonforge_client.core.request import Inputs
+from tritonforge_client.core.session import Session
+from tritonforge_client.core.statistics import ModelStatistics
+from tritonforge_client.options import Options
+from tritonforge_client.policies import Balance
+from tritonforge_client.reply import Reply
+from tritonforge_client.spec import ModelSpec
+from tritonforge_client.transport.base import AsyncTransport
+from tritonforge_client.transport.target import async_transport_from_target, targets_of
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """Connections to a Triton server, or to several that serve the same models.
+
+    It may be shared between the tasks of the event loop that first uses it, and with nothing else.
+
+    ::
+
+        async with AsyncClient("grpc://localhost:8001") as client:
+            digits = client.bind(await client.spec("digits"))
+            probabilities = (await digits.infer({"images": images}))["probabilities"]
+
+    Args:
+        target: ``grpc://host:port`` or ``http://host:port``, or several of one protocol.
+        options: Options of every call that brings none of its own.
+        balance: How calls are spread over several targets.
+        transport: Another way to the server; then ``target`` is only its name.
+
+    Raises:
+        InvalidInput: The target has another form.
+    """
+
+    def __init__(
+        self,
+        target: str | Sequence[str],
+        *,
+        options: Options | None = None,
+        balance: Balance = "round_robin",
+        transport: AsyncTransport | None = None,
+    ) -> None:
+        made = (async_transport_from_target(one) for one in targets_of(target)) if transport is None else [transport]
+        options = options if options is not None else Options()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._session = Session(f"{type(self).__name__}({target!r})", list(made), options, balance)
+
+    async def infer(
+        self,
+        model: str,
+        inputs: Inputs,
+        *,
+        outputs: Sequence[str] = (),
+        options: Options | None = None,
+        request_id: str | None = None,
+    ) -> Reply[dict[str, NDArray[Any]]]:
+        """Run a model without knowing its spec: arrays are sent by their own dtypes, the server checks the rest.
+
+        Args:
+            model: Model name; the server's version policy chooses the version.
+            inputs: Arrays by tensor name, in full shape, batch dimension included.
+            outputs: Names of the outputs to return; none means all.
+            options: Options of this call instead of the client's.
+            request_id: Id that the server logs and echoes.
+
+        Returns:
+            Arrays by tensor name: read-only views of the reply, unless ``options.writable``.
+
+        Raises:
+            TritonError: As the tree in ``tritonforge_client.errors`` says.
+        """
+        return await self._run(self._session.infer(model, inputs, outputs, options, request_id))
+
+    def bind(self, spec: ModelSpec, *, options: Options | None = None) -> AsyncModel:
+        """Return a model whose requests are checked before they are sent. Nothing is sent now.
+
+        Args:
+            spec: What the model takes and gives.
+            options: Options of its calls instead of the client's.
+        """
+        return AsyncModel(self._run, self._session, spec, options)
+
+    async def spec(self, model: str, *, version: str | None = None, options: Options | None = None) -> ModelSpec:
+        """Read what a model takes and gives from the server.
+
+        Args:
+            model: Model name.
+            version: Version to ask for and to call; ``None`` leaves the choice to the server.
+            options: Options of this call instead of the client's.
+
+        Raises:
+            TritonError: As the tree in ``tritonforge_client.errors`` says.
+        """
+        return await self._run(self._session.spec(model, version, options))
+
+    async def check(self, spec: ModelSpec, *, options: Options | None = None) -> None:
+        """Compare a spec with the model that the server has.
+
+        Args:
+            spec: What the model is believed to take and give.
+            options: Options of this call instead of the client's.
+
+        Raises:
+            SpecDrift: They differ where a client can notice it.
+            TritonError: As the tree in ``tritonforge_client.errors`` says.
+        """
+        await self._run(self._session.check(spec, options))
+
+    async def ready(self, model: str | None = None, *, timeout_s: float = 5.0) -> bool:
+        """Return whether the server, or one of its models, answers requests now.
+
+        Args:
+            model: Model name; ``None`` asks about the server.
+            timeout_s: Seconds to wait for the answer; none in time is a no.
+        """
+        return await self._run(self._session.ready(model, timeout_s))
+
+    async def wait_ready(self, model: str | None = None, *, timeout_s: float) -> None:
+        """Wait until the server, or one of its models, is ready.
+
+        Args:
+            model: Model name; ``None`` waits for the server.
+            timeout_s: Seconds to wait in all.
+
+        Raises:
+            NotReady: It was not ready in time; the last failure is the cause.
+        """
+        await self._run(self._session.wait_ready(model, timeout_s))
+
+    async def statistics(self, model: str | None = None, *, options: Options | None = None) -> list[ModelStatistics]:
+        """Read the server's statistics, one entry a model version.
+
+        Args:
+            model: Model name; ``None`` reads all models.
+            options: Options of this call instead of the client's.
+
+        Raises:
+            TritonError: As the tree in ``tritonforge_client.errors`` says.
+        """
+        return await self._run(self._session.statistics(model, options))
+
+    async def server_metadata(self, *, options: Options | None = None) -> ServerMetadata:
+        """Read the server's name, version and protocol extensions.
+
+        Args:
+            options: Options of this call instead of the client's.
+
+        Raises:
+            TritonError: As the tree in ``tritonforge_client.errors`` says.
+        """
+        return await self._run(self._session.server_metadata(options))
+
+    async def repository_index(self, *, ready: bool = False, options: Options | None = None) -> list[RepositoryModel]:
+        """List the models of the server's repositories, one entry a version.
+
+        Args:
+            ready: Only those that can be called now.
+            options: Options of this call instead of the client's.
+
+        Raises:
+            TritonError: As the tree in ``tritonforge_client.errors`` says.
+        """
+        return await self._run(self._session.repository_index(ready, options))
+
+    async def load_model(
+        self,
+        model: str,
+        *,
+        config: Mapping[str, Any] | None = None,
+        files: Mapping[str, bytes] | None = None,
+        options: Options | None = None,
+    ) -> None:
+        """Load a model, or load it again (model control mode ``explicit``). Returns when it is ready.
+
+        Args:
+            model: Model name.
+            config: A config instead of the repository's, as JSON with proto field names.
+            files: Contents by path below the model's folder, for example ``"1/model.onnx"``, instead of the
+                repository's files; they need a ``config``.
+            options: Options of this call instead of the client's.
+
+        Raises:
+            InvalidInput: Files without a config.
+            TritonError: As the tree in ``tritonforge_client.errors`` says.
+        """
+        await self._run(self._session.load_model(model, config, files, options))
+
+    async def unload_model(self, model: str, *, dependents: bool = False, options: Options | None = None) -> None:
+        """Unload a model (model control mode ``explicit``). Requests in flight are still answered.
+
+        Args:
+            model: Model name.
+            dependents: Also those models that were loaded with it, such as the steps of an ensemble.
+            options: Options of this call instead of the client's.
+
+        Raises:
+            TritonError: As the tree in ``tritonforge_client.errors`` says.
+        """
+        await self._run(self._session.unload_model(model, dependents, options))
+
+    async def trace_settings(
+        self,
+        model: str | None = None,
+        *,
+        changes: Mapping[str, Sequence[str] | None] | None = None,
+        options: Options | None = None,
+    ) -> dict[str, list[str]]:
+        """Change trace settings, and return them all.
+
+        Args:
+            model: Model name; ``None`` for the server's own settings.
+            changes: Values by setting, for example ``{"trace_rate": ["100"]}``; ``None`` clears one.
+            options: Options of this call instead of the client's.
+
+        Raises:
+            TritonError: As the tree in ``tritonforge_client.errors`` says.
+        """
+        return await self._run(self._session.trace_settings(model, changes, options))
+
+    async def log_settings(
+        self, *, changes: Mapping[str, bool | int | str] | None = None, options: Options | None = None
+    ) -> dict[str, bool | int | str]:
+        """Change log settings, and return them all.
+
+        Args:
+            changes: Values by setting, for example ``{"log_verbose_level": 1}``.
+            options: Options of this call instead of the client's.
+
+        Raises:
+            TritonError: As the tree in ``tritonforge_client.errors`` says.
+        """
+        return await self._run(self._session.log_settings(changes, options))
+
+    async def close(self) -> None:
+        """Close all connections. A second call does nothing."""
+        if self._session.closed:
+            return
+        self._session.closed = True
+        # The parent's connections are not a child's to close.
+        if os.getpid() == self._session.pid:
+            for transport in self._session.transports:
+                await transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return self._session.owner.removesuffix(")") + (", closed)" if self._session.closed else ")")
+
+    async def _run(self, steps: Steps[T]) -> T:
+        """Do what the steps ask for until they return."""
+        self._stay_in_loop()
+        try:
+            effect = next(steps)
+            while True:
+                try:
+                    outcome = await _done(effect)
+                except BaseException as error:  # noqa: BLE001 - the steps decide
+                    effect = steps.throw(error)
+                else:
+                    effect = steps.send(outcome)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+
+    def _stay_in_loop(self) -> None:
+        """Refuse a second event loop: the connections belong to the first."""
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif loop is not self._loop:
+            raise RuntimeError(f"{self!r} belongs to another event loop; make one in each loop")
+
+
+async def _done(effect: Send | Pause) -> Any:
+    if isinstance(effect, Pause):
+        await asyncio.sleep(effect.pause_s)
+        return None
+    return await effect.transport.send(effect.request, effect.call)

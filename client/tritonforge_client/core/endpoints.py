@@ -1,0 +1,67 @@
+"""Which endpoint gets an attempt: those of one client, with a breaker for each model on each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from tritonforge_client.core.balance import Balancer
+from tritonforge_client.core.breaker import Breaker, counts_as_failure
+from tritonforge_client.core.call import Call
+from tritonforge_client.errors import BreakerOpen, TritonError
+from tritonforge_client.policies import BreakerPolicy
+
+_SERVER: Final = ""
+
+
+class Endpoints:
+    """The endpoints of one client, by index.
+
+    Args:
+        balancer: Spreads attempts over them.
+    """
+
+    def __init__(self, balancer: Balancer) -> None:
+        self._balancer = balancer
+        self._breakers: dict[tuple[int, str], Breaker] = {}
+
+    def pick(self, tried: Collection[int], call: Call, policy: BreakerPolicy | None) -> int:
+        """Choose the endpoint of the next attempt: one that was not tried yet, if there is one.
+
+        Raises:
+            BreakerOpen: The breakers of all endpoints are open.
+        """
+        if policy is None:
+            index = self._balancer.pick(tried)
+        else:
+            index = self._balancer.pick(tried, allowed=lambda index: self._breaker(index, call, policy).allows())
+        if index is None:
+            text = "every endpoint failed too often lately, so nothing was sent; wait, or look after the servers"
+            raise BreakerOpen(text, **call.error_context())
+        return index
+
+    @contextmanager
+    def used(self, index: int, call: Call, policy: BreakerPolicy | None) -> Iterator[None]:
+        """Count an attempt in flight and note how it ends."""
+        began_s = time.monotonic()
+        is_served: bool | None = None
+        self._balancer.started(index)
+        try:
+            yield
+            is_served = True
+        except TritonError as error:
+            is_served = False if counts_as_failure(error) else None
+            raise
+        finally:
+            self._balancer.finished(index)
+            if policy is not None:
+                self._breaker(index, call, policy).record(is_served, began_s=began_s)
+
+    def _breaker(self, index: int, call: Call, policy: BreakerPolicy) -> Breaker:
+        key = (index, call.model or _SERVER)
+        breaker = self._breakers.get(key)
+        if breaker is None:
+            breaker = self._breakers.setdefault(key, Breaker(policy))
+        return breaker

@@ -1,0 +1,393 @@
+"""What a client does, step by step, without doing it: the steps ask for what they need (see ``effects``)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from numpy.typing import NDArray
+
+from tritonforge_client.core.administration import (
+    RepositoryModel,
+    ServerMetadata,
+    repository_model_from_json,
+    server_metadata_from_json,
+)
+from tritonforge_client.core.balance import Balancer
+from tritonforge_client.core.batches import pieces_of
+from tritonforge_client.core.call import Call
+from tritonforge_client.core.check import (
+    check_reply,
+    check_way,
+    checked_outputs,
+    checked_tensors,
+    rows_added,
+    tensors_from_inputs,
+)
+from tritonforge_client.core.classification import Classification, check_count, classifications_from_reply
+from tritonforge_client.core.config import drifts_between, model_spec_from_config
+from tritonforge_client.core.effects import Pause, Send, Steps
+from tritonforge_client.core.endpoints import Endpoints
+from tritonforge_client.core.exchange import Dialect, Exchange
+from tritonforge_client.core.limit import InFlight
+from tritonforge_client.core.request import InferReply, InferRequest, Inputs, InputTensor, Parameter, RequestedOutput
+from tritonforge_client.core.retry import Retries, RetryBudget
+from tritonforge_client.core.sequence import SequenceStep
+from tritonforge_client.core.statistics import ModelStatistics, model_statistics_from_json
+from tritonforge_client.core.stream import Stream, with_final_marker
+from tritonforge_client.core.tensor import writable_copy
+from tritonforge_client.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    NotReady,
+    ServerError,
+    SpecDrift,
+    TritonError,
+    Unavailable,
+)
+from tritonforge_client.options import Options, check_timeout_s
+from tritonforge_client.policies import Balance
+from tritonforge_client.reply import Reply
+from tritonforge_client.spec import ModelSpec
+
+T = TypeVar("T")
+Ask = Callable[[Dialect, Call], Exchange[T]]
+
+# Between two questions of wait_ready: soon at first, then seldom enough not to disturb the server.
+_FIRST_PAUSE_S: Final = 0.02
+_LAST_PAUSE_S: Final = 0.5
+
+
+class Session:
+    """The steps of every call of one client, and what its calls share.
+
+    Args:
+        owner: The client as its errors name it.
+        transports: One for each endpoint, all of one protocol.
+        options: Options of every call that brings none of its own.
+        balance: How calls are spread over the endpoints.
+    """
+
+    def __init__(self, owner: str, transports: Sequence[Any], options: Options, balance: Balance) -> None:
+        self.owner = owner
+        self._kind = owner.partition("(")[0]
+        self.options = options
+        self.transports = tuple(transports)
+        self.closed = False
+        self.pid = os.getpid()
+        self._names = ", ".join(transport.endpoint for transport in transports)
+        self._endpoints = Endpoints(Balancer(len(transports), balance))
+        self._budget = RetryBudget(options.retry.budget if options.retry is not None else 0.0)
+        self._in_flight = InFlight(options.max_in_flight)
+
+    # ---- inference ----
+
+    def infer(
+        self, model: str, inputs: Inputs, outputs: Sequence[str], options: Options | None, request_id: str | None
+    ) -> Steps[Reply[dict[str, NDArray[Any]]]]:
+        """Run a model without knowing its spec."""
+        options, call = self.call(options, model=model, request_id=request_id)
+        request = InferRequest(
+            model=model,
+            inputs=tensors_from_inputs(inputs, call),
+            outputs=tuple(RequestedOutput(name) for name in outputs),
+            request_id=request_id or "",
+            parameters=_parameters(options),
+        )
+        reply, attempt = yield from self._ask(lambda dialect, _: dialect.infer(request), options, call)
+        return _reply(reply, options, attempt)
+
+    def infer_checked(
+        self,
+        spec: ModelSpec,
+        inputs: Inputs,
+        outputs: Sequence[str],
+        options: Options | None,
+        request_id: str | None,
+        *,
+        sequence: SequenceStep | None = None,
+    ) -> Steps[Reply[dict[str, NDArray[Any]]]]:
+        """Run a model after checking the inputs, and check the outputs; a step of a sequence is never sent twice."""
+        options, call = self.call(options, model=spec.name, request_id=request_id)
+        check_way(spec, "sequence" if sequence is not None else "single", call)
+        tensors = checked_tensors(spec, inputs, call)
+        wanted = tuple(RequestedOutput(name) for name in checked_outputs(spec, outputs, call))
+
+        def ask(dialect: Dialect, attempt: Call) -> Exchange[InferReply]:
+            return dialect.infer(request_from_tensors(spec, tensors, wanted, options, attempt, sequence=sequence))
+
+        reply, attempt = yield from self._ask(ask, options, call, repeatable=sequence is None)
+        check_reply(spec, reply, outputs, attempt)
+        return _reply(reply, options, attempt)
+
+    def infer_one(
+        self, spec: ModelSpec, inputs: Inputs, outputs: Sequence[str], options: Options | None, request_id: str | None
+    ) -> Steps[dict[str, NDArray[Any]]]:
+        """Run a model on one row."""
+        _, call = self.call(options, model=spec.name, request_id=request_id)
+        reply = yield from self.infer_checked(spec, rows_added(inputs, spec, call), outputs, options, request_id)
+        # The ellipsis keeps an array where indexing alone would give an element.
+        return {name: array[0, ...] for name, array in reply.value.items()}
+
+    def pieces(self, spec: ModelSpec, inputs: Inputs, options: Options | None) -> list[dict[str, NDArray[Any]]]:
+        """Split one item of a ``map`` into batches that the model takes."""
+        _, call = self.call(options, model=spec.name)
+        return list(pieces_of(spec, inputs, call))
+
+    def classify(
+        self,
+        spec: ModelSpec,
+        inputs: Inputs,
+        output: str,
+        count: int,
+        *,
+        options: Options | None,
+        request_id: str | None,
+    ) -> Steps[list[list[Classification]]]:
+        """Run a model and read the classes with the largest values of one output."""
+        options, call = self.call(options, model=spec.name, request_id=request_id)
+        check_way(spec, "single", call)
+        tensors = checked_tensors(spec, inputs, call)
+        checked_outputs(spec, [output], call)
+        check_count(count, call)
+        wanted = (RequestedOutput(output, class_count=count),)
+
+        def ask(dialect: Dialect, attempt: Call) -> Exchange[InferReply]:
+            return dialect.infer(request_from_tensors(spec, tensors, wanted, options, attempt))
+
+        reply, attempt = yield from self._ask(ask, options, call)
+        return classifications_from_reply(reply, output, attempt)
+
+    def stream(
+        self, spec: ModelSpec, inputs: Inputs, outputs: Sequence[str], options: Options | None, request_id: str | None
+    ) -> Stream:
+        """Prepare the stream of a decoupled model's answers to one request; it is never sent twice."""
+        options, call = self.call(options, model=spec.name, request_id=request_id)
+        check_way(spec, "stream", call)
+        tensors = checked_tensors(spec, inputs, call)
+        wanted = tuple(RequestedOutput(name) for name in checked_outputs(spec, outputs, call))
+        index = self._endpoints.pick((), call, options.breaker)
+        transport = self.transports[index]
+        attempt = dataclasses.replace(call, endpoint=transport.endpoint)
+        request = request_from_tensors(spec, tensors, wanted, options, attempt)
+        exchange = transport.dialect.infer_stream(with_final_marker(request))
+        return Stream(
+            spec=spec, transport=transport, exchange=exchange, call=attempt, outputs=tuple(outputs), options=options
+        )
+
+    # ---- about models and the server ----
+
+    def spec(self, model: str, version: str | None, options: Options | None) -> Steps[ModelSpec]:
+        """Read what a model takes and gives."""
+        options, call = self.call(options, model=model)
+        config, attempt = yield from self._ask(lambda d, _: d.model_config(model, version or ""), options, call)
+        try:
+            return model_spec_from_config(config, version=version)
+        except ValueError as error:
+            raise ServerError(f"the server's config has no spec: {error}", **attempt.error_context()) from error
+
+    def check(self, spec: ModelSpec, options: Options | None) -> Steps[None]:
+        """Compare a spec with the model that the server has."""
+        live = yield from self.spec(spec.name, spec.version, options)
+        drifts = drifts_between(spec, live)
+        if len(drifts) > 0:
+            text = f"the server's model has changed: {'; '.join(drifts)}. Read the spec or generate the module again"
+            raise SpecDrift(text, drifts=drifts, model=spec.name, endpoint=self._names)
+
+    def ready(self, model: str | None, timeout_s: float) -> Steps[bool]:
+        """Ask whether the server or a model is ready; no answer is a no."""
+        try:
+            return (yield from self._ready(model, timeout_s))
+        except (Unavailable, DeadlineExceeded):
+            return False
+
+    def wait_ready(self, model: str | None, timeout_s: float) -> Steps[None]:
+        """Wait until the server or a model is ready."""
+        check_timeout_s(timeout_s)
+        _, call = self.call(dataclasses.replace(self.options, timeout_s=timeout_s), model=model)
+        pause_s = _FIRST_PAUSE_S
+        failure: TritonError | None = None
+        while (left_s := timeout_s - call.elapsed_s) > 0:
+            try:
+                if (yield from self._ready(model, left_s)):
+                    return
+                failure = None
+            except (Unavailable, DeadlineExceeded) as error:
+                failure = error
+            yield Pause(max(0.0, min(pause_s, timeout_s - call.elapsed_s)))
+            pause_s = min(2 * pause_s, _LAST_PAUSE_S)
+        last = failure.text if failure is not None else "it answers that it is not"
+        what = "the model" if model is not None else "the server"
+        raise NotReady(f"{what} is not ready within {timeout_s:g} s: {last}", **call.error_context()) from failure
+
+    def statistics(self, model: str | None, options: Options | None) -> Steps[list[ModelStatistics]]:
+        """Read statistics, one entry a model version."""
+        options, call = self.call(options, model=model)
+        entries, _ = yield from self._ask(lambda d, _: d.model_statistics(model or ""), options, call)
+        return [model_statistics_from_json(entry) for entry in entries]
+
+    def server_metadata(self, options: Options | None) -> Steps[ServerMetadata]:
+        """Read name, version and extensions of the server."""
+        options, call = self.call(options)
+        fields, _ = yield from self._ask(lambda d, _: d.server_metadata(), options, call)
+        return server_metadata_from_json(fields)
+
+    def repository_index(self, ready: bool, options: Options | None) -> Steps[list[RepositoryModel]]:
+        """List the models of the server's repositories."""
+        options, call = self.call(options)
+        entries, _ = yield from self._ask(lambda d, _: d.repository_index(ready=ready), options, call)
+        return [repository_model_from_json(entry) for entry in entries]
+
+    # ---- what changes a server is never sent twice ----
+
+    def load_model(
+        self,
+        model: str,
+        config: Mapping[str, Any] | None,
+        files: Mapping[str, bytes] | None,
+        options: Options | None,
+    ) -> Steps[None]:
+        """Load a model, or load it again."""
+        options, call = self.call(options, model=model)
+        if files and config is None:
+            text = "files need a config, as Triton asks for: give the config of the model that they make"
+            raise InvalidInput(text, field="config", expected="a config", got="None", **call.error_context())
+        stated = json.dumps(config) if config is not None else ""
+        yield from self._ask(lambda d, _: d.load_model(model, stated, files or {}), options, call, repeatable=False)
+
+    def unload_model(self, model: str, dependents: bool, options: Options | None) -> Steps[None]:
+        """Unload a model."""
+        options, call = self.call(options, model=model)
+        yield from self._ask(lambda d, _: d.unload_model(model, dependents=dependents), options, call, repeatable=False)
+
+    def trace_settings(
+        self, model: str | None, changes: Mapping[str, Sequence[str] | None] | None, options: Options | None
+    ) -> Steps[dict[str, list[str]]]:
+        """Change trace settings and read them all."""
+        options, call = self.call(options, model=model)
+        settings, _ = yield from self._ask(
+            lambda d, _: d.trace_settings(model or "", changes or {}), options, call, repeatable=not changes
+        )
+        # Over HTTP a setting with one value is that value.
+        return {name: [value] if isinstance(value, str) else list(value) for name, value in settings.items()}
+
+    def log_settings(
+        self, changes: Mapping[str, bool | int | str] | None, options: Options | None
+    ) -> Steps[dict[str, bool | int | str]]:
+        """Change log settings and read them all."""
+        options, call = self.call(options)
+        settings, _ = yield from self._ask(
+            lambda d, _: d.log_settings(changes or {}), options, call, repeatable=not changes
+        )
+        return dict(settings)
+
+    # ---- how ----
+
+    def call(
+        self, options: Options | None, *, model: str | None = None, request_id: str | None = None
+    ) -> tuple[Options, Call]:
+        """Begin a call.
+
+        Raises:
+            RuntimeError: The client is closed, or was made by the process that this one was forked from.
+        """
+        if self.closed:
+            raise RuntimeError(f"{self.owner} is closed; make a new {self._kind}")
+        if os.getpid() != self.pid:
+            raise RuntimeError(
+                f"{self.owner} was made in process {self.pid} and cannot be used in its fork {os.getpid()}; "
+                f"make a new {self._kind} after forking"
+            )
+        options = options if options is not None else self.options
+        return options, Call(
+            endpoint=self._names,
+            timeout_s=options.timeout_s,
+            model=model,
+            request_id=request_id,
+            headers=options.headers,
+        )
+
+    def _ask(self, ask: Ask[T], options: Options, call: Call, *, repeatable: bool = True) -> Steps[tuple[T, Call]]:
+        """Send until there is an answer, or no further attempt makes sense."""
+        retries = Retries(options.retry, self._budget, call, repeatable=repeatable)
+        tried: list[int] = []
+        self._in_flight.enter(call)
+        try:
+            while True:
+                index = self._endpoints.pick(tried, call, options.breaker)
+                transport = self.transports[index]
+                tried.append(index)
+                attempt = dataclasses.replace(call, endpoint=transport.endpoint, attempt=len(tried))
+                try:
+                    with self._endpoints.used(index, attempt, options.breaker):
+                        exchange = ask(transport.dialect, attempt)
+                        reply = yield Send(transport, exchange.request, attempt)
+                        answer = exchange.parse(reply, attempt)
+                except TritonError as error:
+                    others = len(set(tried)) < len(self.transports)
+                    pause_s = retries.pause_s(error, other_endpoint=others)
+                    if pause_s is None:
+                        raise
+                    if pause_s > 0:
+                        yield Pause(pause_s)
+                else:
+                    self._budget.succeeded()
+                    return answer, attempt
+        finally:
+            self._in_flight.leave()
+
+    def _ready(self, model: str | None, timeout_s: float) -> Steps[bool]:
+        options, call = self.call(dataclasses.replace(self.options, timeout_s=timeout_s), model=model)
+        ask: Ask[bool] = lambda d, _: d.server_ready() if model is None else d.model_ready(model, "")  # noqa: E731
+        return (yield from self._ask(ask, options, call, repeatable=False))[0]
+
+
+def request_from_tensors(
+    spec: ModelSpec,
+    tensors: tuple[InputTensor, ...],
+    outputs: tuple[RequestedOutput, ...],
+    options: Options,
+    attempt: Call,
+    *,
+    sequence: SequenceStep | None = None,
+) -> InferRequest:
+    """The request of one attempt: its queue timeout is what is left of the call's time."""
+    parameters = _parameters(options)
+    if spec.queue_timeout_us is not None:
+        # The queue drops the request when nobody waits for its answer any more.
+        parameters["timeout"] = max(1, int(attempt.remaining_s() * 1_000_000))
+    if sequence is not None:
+        parameters |= sequence.parameters
+    return InferRequest(
+        model=spec.name,
+        version=spec.version or "",
+        inputs=tensors,
+        outputs=outputs,
+        request_id=attempt.request_id or "",
+        parameters=parameters,
+    )
+
+
+def _parameters(options: Options) -> dict[str, Parameter]:
+    parameters: dict[str, Parameter] = dict(options.parameters)
+    if options.priority > 0:
+        parameters["priority"] = options.priority
+    return parameters
+
+
+def _reply(reply: InferReply, options: Options, attempt: Call) -> Reply[dict[str, NDArray[Any]]]:
+    outputs: Mapping[str, NDArray[Any]] = reply.outputs
+    if options.writable:
+        outputs = {name: writable_copy(array) for name, array in outputs.items()}
+    return Reply(
+        value=dict(outputs),
+        model_version=reply.version,
+        request_id=reply.request_id,
+        endpoint=attempt.endpoint,
+        attempts=attempt.attempt,
+        elapsed_s=attempt.elapsed_s,
+        parameters=reply.parameters,
+    )

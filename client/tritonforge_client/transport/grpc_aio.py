@@ -1,0 +1,73 @@
+"""gRPC through grpcio's asyncio interface."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from tritonforge_client.core.call import Call
+from tritonforge_client.core.exchange import GrpcRequest
+from tritonforge_client.core.grpc_dialect import GrpcDialect
+from tritonforge_client.errors import Cancelled
+from tritonforge_client.transport.grpc_common import CHANNEL_OPTIONS, SERVICE, error_from_rpc_error, metadata_of
+from tritonforge_client.transport.target import endpoint_text
+
+
+class AsyncGrpcTransport:
+    """One gRPC channel to one server, for the event loop that runs when it is made.
+
+    Args:
+        host: Host name or address.
+        port: Port of the gRPC service.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self.endpoint = endpoint_text(host, port)
+        self.dialect = GrpcDialect()
+        self._channel = grpc.aio.insecure_channel(self.endpoint, options=CHANNEL_OPTIONS)
+        self._methods: dict[str, Any] = {}
+        self._closed = False
+
+    async def send(self, request: GrpcRequest, call: Call) -> bytes:
+        """Send one message and return the reply's."""
+        method = self._methods.get(request.method)
+        if method is None:
+            # Without serializers gRPC takes and gives bytes.
+            method = self._methods[request.method] = self._channel.unary_unary(SERVICE + request.method)
+        with self._errors_of(call):
+            reply: bytes = await method(request.message, timeout=call.remaining_s(), metadata=metadata_of(call))
+            return reply
+
+    async def stream(self, request: GrpcRequest, call: Call) -> AsyncIterator[bytes]:
+        """Send one message and return the replies' as they come."""
+        method: Any = self._channel.stream_stream(SERVICE + request.method)
+        with self._errors_of(call):
+            replies = method(iter((request.message,)), timeout=call.remaining_s(), metadata=metadata_of(call))
+            try:
+                async for reply in replies:
+                    yield reply
+            finally:
+                replies.cancel()  # does nothing to a stream that has ended
+
+    async def close(self) -> None:
+        """Close the channel; calls in flight end with ``Cancelled``."""
+        self._closed = True
+        await self._channel.close()
+
+    @contextmanager
+    def _errors_of(self, call: Call) -> Iterator[None]:
+        """Turn what grpcio raises into errors of the client."""
+        try:
+            yield
+        except grpc.RpcError as error:
+            raise error_from_rpc_error(error, call) from error
+        except (grpc.aio.UsageError, asyncio.CancelledError) as error:
+            # The channel's end cancels its calls, which is not the cancellation of the caller's task.
+            if not self._closed:
+                raise
+            raise Cancelled("the client was closed during the call", **call.error_context()) from error
