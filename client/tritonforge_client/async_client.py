@@ -254,6 +254,7 @@ class AsyncClient:
         self._session.closed = True
         # The parent's connections are not a child's to close.
         if os.getpid() == self._session.pid:
+            await self._run(self._session.closing())
             for transport in self._session.transports:
                 await transport.close()
 

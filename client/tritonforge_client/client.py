@@ -253,6 +253,7 @@ class Client:
         self._session.closed = True
         # The parent's connections are not a child's to close.
         if os.getpid() == self._session.pid:
+            self._run(self._session.closing())
             for transport in self._session.transports:
                 transport.close()
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal, TypeAlias, get_args
 
 from tritonforge_client.core.request import Parameter
 from tritonforge_client.errors import InvalidInput
 from tritonforge_client.policies import BreakerPolicy, RetryPolicy
+
+SharedMemoryUse: TypeAlias = Literal["off", "auto", "system"]
 
 # Polling functions count milliseconds in 31 bits.
 _MAX_TIMEOUT_S: Final = 1_000_000.0
@@ -58,6 +60,9 @@ class Options:
         breaker: When an endpoint that keeps failing is left alone; ``None`` for never.
         max_in_flight: Calls that a client makes at once; one more fails at once with ``TooManyInFlight``. Read from the
             client's own options only.
+        shared_memory: ``"system"`` for tensors of 64 KiB and more in shared memory, which needs a server on this host;
+            ``"auto"`` for the same where that works, with one warning where it does not; ``"off"`` for the wire. The
+            sizes of outputs must follow from the spec, so an untyped ``Client.infer`` receives over the wire.
         priority: Place in the queue of a model with ``priority_levels``: 1 is served first, 0 is the model's default.
         parameters: Request parameters of the model's own, by name.
 
@@ -71,11 +76,14 @@ class Options:
     retry: RetryPolicy | None = _RETRY
     breaker: BreakerPolicy | None = None
     max_in_flight: int | None = None
+    shared_memory: SharedMemoryUse = "off"
     priority: int = 0
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_timeout_s(self.timeout_s)
+        if self.shared_memory not in get_args(SharedMemoryUse):
+            raise _option_error("shared_memory", f"one of {', '.join(get_args(SharedMemoryUse))}", self.shared_memory)
         if self.priority < 0:
             raise _option_error("priority", "0 or a level from 1 on", self.priority)
         if self.max_in_flight is not None and self.max_in_flight < 1:

@@ -164,12 +164,13 @@ def _reply_from_range(data: bytes, start: int, end: int) -> InferReply:
             parameters[name] = parameter
         elif span.number in texts:
             texts[span.number] = _text_from_span(data, span)
+    arrays, placed = _arrays(data, outputs, raw)
     return InferReply(
         model=texts[1],
         version=texts[2],
         request_id=texts[3],
-        outputs=_arrays(data, outputs, raw),
-        placed={one.name: PlacedTensor(one.datatype, tuple(one.shape)) for one in outputs if one.is_placed},
+        outputs=arrays,
+        placed=placed,
         parameters=parameters,
     )
 
@@ -188,18 +189,20 @@ class _Output(NamedTuple):
     datatype: str
     shape: list[int]
     contents: _Span | None
-    is_placed: bool
 
 
-def _arrays(data: bytes, outputs: list[_Output], raw: list[memoryview]) -> dict[str, NDArray[Any]]:
+def _arrays(
+    data: bytes, outputs: list[_Output], raw: list[memoryview]
+) -> tuple[dict[str, NDArray[Any]], dict[str, PlacedTensor]]:
     """Match outputs and raw contents: those without typed contents came raw, in order."""
     arrays: dict[str, NDArray[Any]] = {}
+    placed: dict[str, PlacedTensor] = {}
     blobs = iter(raw)
-    for name, datatype, shape, contents, is_placed in outputs:
+    for name, datatype, shape, contents in outputs:
         blob = next(blobs, None) if contents is None else None
-        if is_placed:
-            continue  # the server keeps its place among the raw contents, empty
-        if blob is not None:
+        if blob is not None and len(blob) == 0 and all(size > 0 for size in shape):
+            placed[name] = PlacedTensor(datatype, tuple(shape))
+        elif blob is not None:
             arrays[name] = array_from_raw(name, datatype, shape, blob)
         else:
             # An empty tensor has neither raw nor typed contents when the server sends typed ones.
@@ -207,26 +210,23 @@ def _arrays(data: bytes, outputs: list[_Output], raw: list[memoryview]) -> dict[
             arrays[name] = array_from_contents(name, datatype, shape, values)
     if next(blobs, None) is not None:
         raise ReplyFormatError(f"expected raw contents for {len(outputs)} outputs, got {len(raw)}")
-    return arrays
+    return arrays, placed
 
 
 def _output_from_span(data: bytes, message: _Span) -> _Output:
     name = datatype = ""
     shape: list[int] = []
     contents = None
-    is_placed = False
     for span in _spans_within(data, message):
         if span.number == 1:
             name = _text_from_span(data, span)
-        elif span.number == 4:
-            is_placed |= _entry_from_span(data, span)[0] == "shared_memory_region"
         elif span.number == 2:
             datatype = _text_from_span(data, span)
         elif span.number == 3:
             shape += map(_signed, _varints_from_span(data, span))
         elif span.number == 5:
             contents = span
-    return _Output(name, datatype, shape, contents, is_placed)
+    return _Output(name, datatype, shape, contents)
 
 
 def _values_from_span(data: bytes, message: _Span) -> list[object]:

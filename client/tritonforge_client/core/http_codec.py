@@ -88,7 +88,7 @@ def reply_from_body(body: bytes | memoryview, head_length: str | None) -> InferR
             name, datatype, shape = str(output["name"]), str(output["datatype"]), [int(n) for n in output["shape"]]
             output_parameters = output.get("parameters", {})
             size = output_parameters.get("binary_data_size")
-            if "shared_memory_region" in output_parameters:
+            if size is None and "data" not in output and all(one > 0 for one in shape):
                 placed[name] = PlacedTensor(datatype, tuple(shape))
             elif size is None:
                 values = _values_from_json(output.get("data", ()), datatype)

@@ -88,8 +88,7 @@ class HttpDialect:
         path = f"{_model_path(model, '')}/trace/setting" if model else "/v2/trace/setting"
         # Only the levels are a list over HTTP.
         stated = {
-            name: values if values is None or name == "trace_level" else values[0]
-            for name, values in changes.items()
+            name: values if values is None or name == "trace_level" else values[0] for name, values in changes.items()
         }
         return Exchange(_post(path, stated) if changes else _get(path), _parsed(_object))
 

@@ -94,7 +94,7 @@ class InferRequest:
 
 @dataclass(frozen=True, slots=True)
 class PlacedTensor:
-    """An output whose elements lie in a shared-memory region.
+    """An output that came without its elements: the server wrote them to the region that the request named.
 
     Attributes:
         datatype: Wire name of its type.

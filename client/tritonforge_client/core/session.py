@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from numpy.typing import NDArray
 
@@ -33,9 +33,19 @@ from tritonforge_client.core.effects import Pause, Send, Steps
 from tritonforge_client.core.endpoints import Endpoints
 from tritonforge_client.core.exchange import Dialect, Exchange
 from tritonforge_client.core.limit import InFlight
-from tritonforge_client.core.request import InferReply, InferRequest, Inputs, InputTensor, Parameter, RequestedOutput
+from tritonforge_client.core.placement import Placement, check_placed
+from tritonforge_client.core.request import (
+    InferReply,
+    InferRequest,
+    Inputs,
+    InputTensor,
+    Parameter,
+    ReplyFormatError,
+    RequestedOutput,
+)
 from tritonforge_client.core.retry import Retries, RetryBudget
 from tritonforge_client.core.sequence import SequenceStep
+from tritonforge_client.core.shared import SharedMemory, is_lost_region
 from tritonforge_client.core.statistics import ModelStatistics, model_statistics_from_json
 from tritonforge_client.core.stream import Stream, with_final_marker
 from tritonforge_client.core.tensor import writable_copy
@@ -55,6 +65,9 @@ from tritonforge_client.spec import ModelSpec
 
 T = TypeVar("T")
 Ask = Callable[[Dialect, Call], Exchange[T]]
+Tensors: TypeAlias = "tuple[InputTensor, ...]"
+Outputs: TypeAlias = "tuple[RequestedOutput, ...]"
+Build = Callable[[Tensors, Outputs, Call], InferRequest]
 
 # Between two questions of wait_ready: soon at first, then seldom enough not to disturb the server.
 _FIRST_PAUSE_S: Final = 0.02
@@ -82,6 +95,7 @@ class Session:
         self._endpoints = Endpoints(Balancer(len(transports), balance))
         self._budget = RetryBudget(options.retry.budget if options.retry is not None else 0.0)
         self._in_flight = InFlight(options.max_in_flight)
+        self._memory = SharedMemory()
 
     # ---- inference ----
 
@@ -90,14 +104,19 @@ class Session:
     ) -> Steps[Reply[dict[str, NDArray[Any]]]]:
         """Run a model without knowing its spec."""
         options, call = self.call(options, model=model, request_id=request_id)
-        request = InferRequest(
-            model=model,
-            inputs=tensors_from_inputs(inputs, call),
-            outputs=tuple(RequestedOutput(name) for name in outputs),
-            request_id=request_id or "",
-            parameters=_parameters(options),
-        )
-        reply, attempt = yield from self._ask(lambda dialect, _: dialect.infer(request), options, call)
+        tensors = tensors_from_inputs(inputs, call)
+        wanted = tuple(RequestedOutput(name) for name in outputs)
+
+        def build(tensors: Tensors, outputs: Outputs, _: Call) -> InferRequest:
+            return InferRequest(
+                model=model,
+                inputs=tensors,
+                outputs=outputs,
+                request_id=request_id or "",
+                parameters=_parameters(options),
+            )
+
+        reply, attempt = yield from self._infer(build, tensors, wanted, options, call)
         return _reply(reply, options, attempt)
 
     def infer_checked(
@@ -116,10 +135,11 @@ class Session:
         tensors = checked_tensors(spec, inputs, call)
         wanted = tuple(RequestedOutput(name) for name in checked_outputs(spec, outputs, call))
 
-        def ask(dialect: Dialect, attempt: Call) -> Exchange[InferReply]:
-            return dialect.infer(request_from_tensors(spec, tensors, wanted, options, attempt, sequence=sequence))
+        def build(tensors: Tensors, outputs: Outputs, attempt: Call) -> InferRequest:
+            return request_from_tensors(spec, tensors, outputs, options, attempt, sequence=sequence)
 
-        reply, attempt = yield from self._ask(ask, options, call, repeatable=sequence is None)
+        repeatable = sequence is None
+        reply, attempt = yield from self._infer(build, tensors, wanted, options, call, spec=spec, repeatable=repeatable)
         check_reply(spec, reply, outputs, attempt)
         return _reply(reply, options, attempt)
 
@@ -155,10 +175,10 @@ class Session:
         check_count(count, call)
         wanted = (RequestedOutput(output, class_count=count),)
 
-        def ask(dialect: Dialect, attempt: Call) -> Exchange[InferReply]:
-            return dialect.infer(request_from_tensors(spec, tensors, wanted, options, attempt))
+        def build(tensors: Tensors, outputs: Outputs, attempt: Call) -> InferRequest:
+            return request_from_tensors(spec, tensors, outputs, options, attempt)
 
-        reply, attempt = yield from self._ask(ask, options, call)
+        reply, attempt = yield from self._infer(build, tensors, wanted, options, call)
         return classifications_from_reply(reply, output, attempt)
 
     def stream(
@@ -284,6 +304,10 @@ class Session:
         )
         return dict(settings)
 
+    def closing(self) -> Steps[None]:
+        """What is to be done before the connections are closed."""
+        return self._memory.closing(self.transports)
+
     # ---- how ----
 
     def call(
@@ -310,7 +334,72 @@ class Session:
             headers=options.headers,
         )
 
-    def _ask(self, ask: Ask[T], options: Options, call: Call, *, repeatable: bool = True) -> Steps[tuple[T, Call]]:
+    def _infer(
+        self,
+        build: Build,
+        tensors: Tensors,
+        outputs: Outputs,
+        options: Options,
+        call: Call,
+        *,
+        spec: ModelSpec | None = None,
+        repeatable: bool = True,
+    ) -> Steps[tuple[InferReply, Call]]:
+        """Run a request, its tensors in shared memory where that is wanted and pays."""
+        placement = self._memory.placement(tensors, outputs, spec, options.shared_memory, call)
+        if placement is None:
+            ask: Ask[InferReply] = lambda d, attempt: d.infer(build(tensors, outputs, attempt))  # noqa: E731
+            reply, attempt = yield from self._ask(ask, options, call, repeatable=repeatable)
+            return _complete(reply, None, attempt), attempt
+        try:
+            reply, attempt = yield from self._infer_placed(
+                placement, build, (tensors, outputs), options, call, repeatable=repeatable
+            )
+            reply = _complete(reply, placement, attempt)
+        except BaseException as error:
+            is_answered = isinstance(error, TritonError) and error.server_message is not None and error.attempts == 1
+            placement.release() if is_answered else placement.abandon()
+            raise
+        placement.release() if attempt.attempt == 1 else placement.abandon()
+        return reply, attempt
+
+    def _infer_placed(
+        self,
+        placement: Placement,
+        build: Build,
+        plain: tuple[Tensors, Outputs],
+        options: Options,
+        call: Call,
+        *,
+        repeatable: bool,
+    ) -> Steps[tuple[InferReply, Call]]:
+        """Run a request whose tensors lie in shared memory; once more if the server has lost it in a restart."""
+        chosen = plain
+
+        def known(index: int, transport: Any, attempt: Call) -> Steps[None]:
+            nonlocal chosen
+            use = options.shared_memory
+            is_known = yield from self._memory.known_at(index, transport, placement, use, attempt)
+            chosen = (placement.tensors, placement.outputs) if is_known else plain
+
+        ask: Ask[InferReply] = lambda d, attempt: d.infer(build(*chosen, attempt))  # noqa: E731
+        try:
+            return (yield from self._ask(ask, options, call, repeatable=repeatable, before=known))
+        except TritonError as error:
+            if not is_lost_region(error):
+                raise
+        self._memory.forget(placement)
+        return (yield from self._ask(ask, options, call, repeatable=repeatable, before=known))
+
+    def _ask(
+        self,
+        ask: Ask[T],
+        options: Options,
+        call: Call,
+        *,
+        repeatable: bool = True,
+        before: Callable[[int, Any, Call], Steps[None]] | None = None,
+    ) -> Steps[tuple[T, Call]]:
         """Send until there is an answer, or no further attempt makes sense."""
         retries = Retries(options.retry, self._budget, call, repeatable=repeatable)
         tried: list[int] = []
@@ -323,6 +412,8 @@ class Session:
                 attempt = dataclasses.replace(call, endpoint=transport.endpoint, attempt=len(tried))
                 try:
                     with self._endpoints.used(index, attempt, options.breaker):
+                        if before is not None:
+                            yield from before(index, transport, attempt)
                         exchange = ask(transport.dialect, attempt)
                         reply = yield Send(transport, exchange.request, attempt)
                         answer = exchange.parse(reply, attempt)
@@ -369,6 +460,18 @@ def request_from_tensors(
         request_id=attempt.request_id or "",
         parameters=parameters,
     )
+
+
+def _complete(reply: InferReply, placement: Placement | None, attempt: Call) -> InferReply:
+    """The reply with all its outputs, also those in shared memory."""
+    try:
+        if placement is None:
+            check_placed(reply)
+            return reply
+        return dataclasses.replace(reply, outputs=placement.outputs_of(reply))
+    except ReplyFormatError as error:
+        text = f"expected a reply with all outputs, got one that lacks some: {error}"
+        raise ServerError(text, **attempt.error_context()) from error
 
 
 def _parameters(options: Options) -> dict[str, Parameter]:

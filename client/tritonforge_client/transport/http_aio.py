@@ -183,8 +183,9 @@ async def _socket_to(loop: asyncio.AbstractEventLoop, address: tuple[Any, ...]) 
         await loop.sock_connect(made, socket_address)
     except OSError as error:
         made.close()
-        # asyncio's own text does not say what happened.
-        raise OSError(error.errno, os.strerror(error.errno)) from error
+        # asyncio's own text does not say why.
+        code = error.errno or 0
+        raise OSError(code, os.strerror(code)) from error
     except BaseException:
         made.close()
         raise
