@@ -33,18 +33,22 @@ from tritonforge_client.errors import (
     Unimplemented,
 )
 from tritonforge_client.extras import MissingExtraError
+from tritonforge_client.hooks import Attempt, Hook, OpenTelemetryHook, PrometheusHook
 from tritonforge_client.model import Model, ModelSequence
 from tritonforge_client.options import Options
 from tritonforge_client.policies import Balance, BreakerPolicy, HedgePolicy, RetryPolicy
 from tritonforge_client.reply import Reply
 from tritonforge_client.spec import ModelSpec, TensorSpec
+from tritonforge_client.tls import TLS
 from tritonforge_client.transport.base import AsyncTransport, Transport
 
 __all__ = [
+    "TLS",
     "AsyncClient",
     "AsyncModel",
     "AsyncModelSequence",
     "AsyncTransport",
+    "Attempt",
     "Balance",
     "BreakerOpen",
     "BreakerPolicy",
@@ -56,6 +60,7 @@ __all__ = [
     "ConnectionFailed",
     "DeadlineExceeded",
     "HedgePolicy",
+    "Hook",
     "InferBatchStatistics",
     "InferStatistics",
     "InvalidInput",
@@ -66,7 +71,9 @@ __all__ = [
     "ModelSpec",
     "ModelStatistics",
     "NotReady",
+    "OpenTelemetryHook",
     "Options",
+    "PrometheusHook",
     "QueueFull",
     "QueueTimeout",
     "Reply",

@@ -325,16 +325,19 @@ class AsyncModelSequence:
 
 
 async def _answers(stream: Stream) -> AsyncIterator[dict[str, NDArray[Any]]]:
-    messages = stream.transport.stream(stream.exchange.request, stream.call)
-    try:
-        async for message in messages:
-            outputs, is_final = stream.read(message)
-            if outputs is not None:
-                yield outputs
-            if is_final:
-                return
-    finally:
-        await messages.aclose()
+    with stream.opened() as (transport, call):
+        exchange = stream.ask(transport.dialect, call)
+        messages = transport.stream(exchange.request, call)
+        try:
+            async for message in messages:
+                part = exchange.parse(message, call)
+                outputs = stream.read(part, call)
+                if outputs is not None:
+                    yield outputs
+                if part.is_final:
+                    return
+        finally:
+            await messages.aclose()
 
 
 async def _each(items: Iterable[Inputs] | AsyncIterable[Inputs]) -> AsyncIterator[Inputs]:

@@ -12,15 +12,18 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from tritonforge_client.core.administration import RepositoryModel, ServerMetadata
+from tritonforge_client.core.caller import Caller
 from tritonforge_client.core.effects import Pause, Send, Steps
 from tritonforge_client.core.request import Inputs
 from tritonforge_client.core.session import Session
 from tritonforge_client.core.statistics import ModelStatistics
+from tritonforge_client.hooks import Hook
 from tritonforge_client.model import Model
 from tritonforge_client.options import Options
 from tritonforge_client.policies import Balance
 from tritonforge_client.reply import Reply
 from tritonforge_client.spec import ModelSpec
+from tritonforge_client.tls import TLS
 from tritonforge_client.transport.base import Transport
 from tritonforge_client.transport.target import targets_of, transport_from_target
 
@@ -39,9 +42,12 @@ class Client:
             probabilities = digits.infer({"images": images})["probabilities"]
 
     Args:
-        target: ``grpc://host:port`` or ``http://host:port``, or several of one protocol.
+        target: ``grpc://host:port`` or ``http://host:port``, over TLS ``grpcs://`` or ``https://``; or several of one
+            protocol.
         options: Options of every call that brings none of its own.
         balance: How calls are spread over several targets.
+        tls: Certificates, for targets over TLS that need other than the usual ones.
+        hooks: Told of every attempt, for tracing and metrics.
         transport: Another way to the server; then ``target`` is only its name.
 
     Raises:
@@ -54,11 +60,14 @@ class Client:
         *,
         options: Options | None = None,
         balance: Balance = "round_robin",
+        tls: TLS | None = None,
+        hooks: Sequence[Hook] = (),
         transport: Transport | None = None,
     ) -> None:
-        made = (transport_from_target(one) for one in targets_of(target)) if transport is None else [transport]
+        made = [transport] if transport is not None else [transport_from_target(t, tls) for t in targets_of(target)]
         options = options if options is not None else Options()
-        self._session = Session(f"{type(self).__name__}({target!r})", list(made), options, balance)
+        caller = Caller(f"{type(self).__name__}({target!r})", made, options, balance, hooks)
+        self._session = Session(caller)
 
     def infer(
         self,
@@ -248,13 +257,13 @@ class Client:
 
     def close(self) -> None:
         """Close all connections. A second call does nothing."""
-        if self._session.closed:
+        if self._session.caller.closed:
             return
-        self._session.closed = True
+        self._session.caller.closed = True
         # The parent's connections are not a child's to close.
-        if os.getpid() == self._session.pid:
+        if os.getpid() == self._session.caller.pid:
             self._run(self._session.closing())
-            for transport in self._session.transports:
+            for transport in self._session.caller.transports:
                 transport.close()
 
     def __enter__(self) -> Self:
@@ -266,7 +275,7 @@ class Client:
         self.close()
 
     def __repr__(self) -> str:
-        return self._session.owner.removesuffix(")") + (", closed)" if self._session.closed else ")")
+        return self._session.caller.owner.removesuffix(")") + (", closed)" if self._session.caller.closed else ")")
 
     def _run(self, steps: Steps[T]) -> T:
         """Do what the steps ask for until they return."""

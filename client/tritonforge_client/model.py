@@ -327,13 +327,16 @@ def warn_of_open_sequence(model: str, sequence_id: int | str) -> None:
 
 
 def _answers(stream: Stream) -> Iterator[dict[str, NDArray[Any]]]:
-    messages = stream.transport.stream(stream.exchange.request, stream.call)
-    try:
-        for message in messages:
-            outputs, is_final = stream.read(message)
-            if outputs is not None:
-                yield outputs
-            if is_final:
-                return
-    finally:
-        messages.close()
+    with stream.opened() as (transport, call):
+        exchange = stream.ask(transport.dialect, call)
+        messages = transport.stream(exchange.request, call)
+        try:
+            for message in messages:
+                part = exchange.parse(message, call)
+                outputs = stream.read(part, call)
+                if outputs is not None:
+                    yield outputs
+                if part.is_final:
+                    return
+        finally:
+            messages.close()

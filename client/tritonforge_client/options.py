@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, get_args
 
@@ -63,6 +63,8 @@ class Options:
         shared_memory: ``"system"`` for tensors of 64 KiB and more in shared memory, which needs a server on this host;
             ``"auto"`` for the same where that works, with one warning where it does not; ``"off"`` for the wire. The
             sizes of outputs must follow from the spec, so an untyped ``Client.infer`` receives over the wire.
+        compression: Compress requests, and ask for compressed replies. Arrays of random numbers gain nothing by it.
+        token: Gives the bearer token of each call, sent as ``authorization: Bearer ...``.
         priority: Place in the queue of a model with ``priority_levels``: 1 is served first, 0 is the model's default.
         parameters: Request parameters of the model's own, by name.
 
@@ -77,6 +79,8 @@ class Options:
     breaker: BreakerPolicy | None = None
     max_in_flight: int | None = None
     shared_memory: SharedMemoryUse = "off"
+    compression: Literal["gzip", "deflate"] | None = None
+    token: Callable[[], str] | None = None
     priority: int = 0
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
 
@@ -84,15 +88,33 @@ class Options:
         check_timeout_s(self.timeout_s)
         if self.shared_memory not in get_args(SharedMemoryUse):
             raise _option_error("shared_memory", f"one of {', '.join(get_args(SharedMemoryUse))}", self.shared_memory)
-        if self.priority < 0:
+        if self.compression not in {None, "gzip", "deflate"}:
+            raise _option_error("compression", "gzip, deflate or None", self.compression)
+        if not _is_count(self.priority, least=0):
             raise _option_error("priority", "0 or a level from 1 on", self.priority)
-        if self.max_in_flight is not None and self.max_in_flight < 1:
-            raise _option_error("max_in_flight", "at least 1, or None", self.max_in_flight)
+        if self.max_in_flight is not None and not _is_count(self.max_in_flight, least=1):
+            raise _option_error("max_in_flight", "a whole number of at least 1, or None", self.max_in_flight)
         for name in self.parameters:
             if name in _RESERVED_PARAMETERS or name.startswith("triton_"):
                 raise _option_error("parameters", "names that the protocol does not use itself", name)
         # A copy, so that a later change of the caller's dict changes no request.
         object.__setattr__(self, "headers", {_checked_name(k): _checked_value(k, v) for k, v in self.headers.items()})
+
+
+def _is_count(value: object, *, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def headers_of(options: Options) -> Mapping[str, str]:
+    """The headers of a call, with its token.
+
+    Raises:
+        InvalidInput: The token is no printable text.
+    """
+    if options.token is None:
+        return options.headers
+    token = options.token()
+    return {**options.headers, "authorization": _checked_value("authorization", f"Bearer {token}")}
 
 
 def _option_error(field: str, expected: str, got: object) -> InvalidInput:

@@ -1,184 +1,39 @@
 """HTTP faults that a real Triton cannot be made to show: a small TCP server answers byte by byte, or not at all."""
 
-import asyncio
-import functools
 import gzip
-import os
 import socket
-import ssl
 import struct
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
+from support.http_ends import (
+    OK,
+    Asynchronous,
+    Blocking,
+    Connect,
+    Server,
+    clients_of,
+    each,
+    echo,
+    full_listener,
+    request_from,
+    silent,
+    tcp_server,
+)
 
-from tritonforge_client import Cancelled, ConnectionFailed, DeadlineExceeded, InvalidInput, TritonError
-from tritonforge_client.core.call import Call
-from tritonforge_client.core.exchange import HttpRequest, HttpResponse
-from tritonforge_client.transport.http import HttpTransport
-from tritonforge_client.transport.http_aio import AsyncHttpTransport
+from tritonforge_client import Client, ConnectionFailed, DeadlineExceeded, InvalidInput, ServerError
 
-Connect = Callable[..., "Blocking | Asynchronous"]
-
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 LARGE = np.random.default_rng(0).bytes(3_000_000)
-
-
-class Server:
-    """Gives each connection, in a thread of its own, to ``answer``, and counts them."""
-
-    def __init__(self, answer: Callable[["Server", socket.socket], None], tls: ssl.SSLContext | None) -> None:
-        self.connections: list[socket.socket] = []
-        self.stopping = threading.Event()
-        self._answer = answer
-        self._tls = tls
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._threads = [threading.Thread(target=self._serve)]
-        self._threads[0].start()
-
-    def close(self) -> None:
-        self.stopping.set()
-        for one in (self._listener, *self.connections):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(5)
-        self._listener.close()
-
-    def _serve(self) -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = self._listener.accept()
-                self.connections.append(connection)
-                self._threads.append(threading.Thread(target=self._handle, args=(connection,)))
-                self._threads[-1].start()
-
-    def _handle(self, connection: socket.socket) -> None:
-        with suppress(OSError), ExitStack() as stack:
-            stack.enter_context(connection)
-            connection.settimeout(5)
-            if self._tls is not None:
-                connection = stack.enter_context(self._tls.wrap_socket(connection, server_side=True))
-            self._answer(self, connection)
-
-
-@contextmanager
-def tcp_server(answer: Callable[[Server, socket.socket], None], tls: ssl.SSLContext | None = None) -> Iterator[Server]:
-    server = Server(answer, tls)
-    try:
-        yield server
-    finally:
-        server.close()
-
-
-def request_from(connection: socket.socket) -> tuple[bytes, bytes]:
-    """Head and body of one request; two empty ones when the client has closed."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        more = connection.recv(65536)
-        if not more:
-            return b"", b""
-        data += more
-    head, _, body = data.partition(b"\r\n\r\n")
-    lengths = [int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"content-length:")]
-    parts, left = [body], (lengths[0] if lengths else 0) - len(body)
-    while left > 0:
-        parts.append(connection.recv(min(left, 1 << 20)))
-        left -= len(parts[-1])
-    return head, b"".join(parts)
-
-
-def each(*replies: bytes) -> Callable[[Server, socket.socket], None]:
-    """Answer the requests of a connection with these bytes, then close it."""
-
-    def answer(_: Server, connection: socket.socket) -> None:
-        for reply in replies:
-            if request_from(connection) == (b"", b""):
-                return
-            connection.sendall(reply)
-
-    return answer
-
-
-def echo(_: Server, connection: socket.socket) -> None:
-    """Answer each request with its own body."""
-    while (got := request_from(connection)) != (b"", b""):
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(got[1]))
-        connection.sendall(got[1])
-
-
-def silent(server: Server, _: socket.socket) -> None:
-    server.stopping.wait(10)
-
-
-def exchange_of(
-    *body: bytes, path: str = "/", timeout_s: float = 5.0, headers: Mapping[str, str] | None = None
-) -> tuple[HttpRequest, Call]:
-    call = Call(endpoint="e", timeout_s=timeout_s, model="m", request_id="r", headers=headers or {})
-    return HttpRequest(method="POST" if body else "GET", path=path, body=body), call
-
-
-class Blocking:
-    def __init__(self, port: int, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
-        self.transport = HttpTransport(host, port, tls=tls)
-
-    def send(self, *body: bytes, **options: Any) -> HttpResponse:
-        return self.transport.send(*exchange_of(*body, **options))
-
-    def close(self) -> None:
-        self.transport.close()
-
-
-class Asynchronous:
-    """The event loop runs only while a call does, so that it notices nothing in between."""
-
-    def __init__(self, port: int, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.transport = AsyncHttpTransport(host, port, tls=tls)
-
-    def send(self, *body: bytes, **options: Any) -> HttpResponse:
-        return self.loop.run_until_complete(self.transport.send(*exchange_of(*body, **options)))
-
-    def close(self) -> None:
-        self.loop.run_until_complete(self.transport.close())
-        self.loop.run_until_complete(self.loop.shutdown_default_executor())
-        self.loop.close()
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left_behind() -> Iterator[None]:
-    """Each test leaves as many sockets and threads as it found."""
-
-    def count() -> tuple[int, int]:
-        return len(os.listdir("/proc/self/fd")), threading.active_count()
-
-    before = count()
-    yield
-    end_s = time.monotonic() + 5
-    while count() != before and time.monotonic() < end_s:
-        time.sleep(0.01)
-    assert count() == before
 
 
 @pytest.fixture(params=[Blocking, Asynchronous])
 def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
-    """Makes clients of one kind: whatever a test says holds for both."""
-    with ExitStack() as stack:
-
-        def made(*args: Any, **options: Any) -> Blocking | Asynchronous:
-            client: Blocking | Asynchronous = request.param(*args, **options)
-            stack.callback(client.close)
-            return client
-
+    """Whatever a test says holds for both transports."""
+    with clients_of(request.param) as made:
         yield made
 
 
@@ -189,18 +44,6 @@ def deadline_of(timeout_s: float, *, match: str = "the server may still run the 
         yield
     assert timeout_s <= time.monotonic() - start < timeout_s + 0.5
     assert (caught.value.model, caught.value.request_id) == ("m", "r")
-
-
-@contextmanager
-def full_listener() -> Iterator[int]:
-    """A port whose queue of connections is full: the kernel lets further ones wait."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as stack:
-        for _ in range(4):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(listener.getsockname())
-        time.sleep(0.1)
-        yield listener.getsockname()[1]
 
 
 @pytest.mark.parametrize(
@@ -228,6 +71,7 @@ def test_a_reply_that_trickles_ends_at_the_deadline(connect: Connect, data: byte
 @pytest.mark.parametrize("data", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 5000000\r\n\r\n" + bytes(1_000_000)])
 def test_a_reply_that_stops_ends_at_the_deadline(connect: Connect, data: bytes) -> None:
     def answer(server: Server, connection: socket.socket) -> None:
+        request_from(connection)
         connection.sendall(data)
         server.stopping.wait(10)
 
@@ -249,10 +93,10 @@ def test_a_server_that_does_not_accept_ends_at_the_deadline(connect: Connect) ->
 def test_a_broken_exchange_is_a_failed_connection_and_nothing_is_sent_twice(connect: Connect, data: bytes) -> None:
     with tcp_server(each(data)) as server:
         with pytest.raises(
-            ConnectionFailed, match="no connection, or it broke: .*; check that the server runs"
+            ConnectionFailed, match=r"no connection, or it broke: .*; check that the server runs"
         ) as caught:
             connect(server.port).send(b"body")
-        assert len(server.connections) == 1
+        assert server.connections == 1
     assert caught.value.retryable
     assert caught.value.__cause__ is not None
 
@@ -302,7 +146,7 @@ def test_a_reply_may_come_in_many_forms(connect: Connect) -> None:
     with tcp_server(each(*replies)) as server:
         client = connect(server.port)
         assert [bytes(client.send().body) for _ in replies] == [b"ok"] * len(replies)
-        assert len(server.connections) == 1
+        assert server.connections == 1
 
 
 @pytest.mark.parametrize("body", [(LARGE, b"", b"x", LARGE[:70_000]), (b"abc",) * 3000, (bytes(100_000),) * 12])
@@ -311,7 +155,7 @@ def test_every_byte_arrives_in_order_both_ways(connect: Connect, body: tuple[byt
         client = connect(server.port)
         for _ in range(2):
             assert bytes(client.send(*body).body) == b"".join(body)
-        assert len(server.connections) == 1
+        assert server.connections == 1
 
 
 def test_a_small_request_leaves_in_one_piece(connect: Connect) -> None:
@@ -332,7 +176,7 @@ def test_a_connection_is_not_used_again_against_the_servers_wish(connect: Connec
     with tcp_server(each(reply, reply)) as server:
         client = connect(server.port)
         assert [client.send().status for _ in range(2)] == [200, 200]
-        assert len(server.connections) == 2
+        assert server.connections == 2
 
 
 @pytest.mark.parametrize("after", [b"", b"HTTP/1.1 408 Timeout\r\nContent-Length: 0\r\n\r\n"], ids=["end", "reply"])
@@ -348,7 +192,7 @@ def test_a_connection_that_the_server_closed_while_idle_is_replaced(connect: Con
         for _ in range(3):
             assert client.send(b"x").status == 200
             time.sleep(0.15)
-        assert len(server.connections) == 3
+        assert server.connections == 3
 
 
 def test_a_refusal_is_read_though_the_request_was_not(connect: Connect) -> None:
@@ -369,15 +213,39 @@ def test_nothing_can_be_added_to_a_request(connect: Connect, options: Mapping[st
     with tcp_server(each(OK)) as server:
         with pytest.raises(InvalidInput):
             connect(server.port).send(**options)
-        assert len(server.connections) == 0
+        assert server.connections == 0
 
 
-def test_a_closed_transport_sends_nothing(connect: Connect) -> None:
-    with tcp_server(each(OK)) as server:
+def test_headers_of_the_caller_are_sent_over_a_kept_connection(connect: Connect) -> None:
+    heads: list[bytes] = []
+
+    def answer(_: Server, connection: socket.socket) -> None:
+        while (got := request_from(connection)) != (b"", b""):
+            heads.append(got[0])
+            connection.sendall(OK)
+
+    with tcp_server(answer) as server:
         client = connect(server.port)
-        kind, call = exchange_of()
-        client.transport.close() if isinstance(client, Blocking) else client.loop.run_until_complete(
-            client.transport.close()
-        )
-        with pytest.raises(Cancelled, match="the client was closed during the call"):
-            client.send()
+        client.send(path="/v2/models/a%20b/ready", headers={"x-token": "t"})
+        client.send(path="/v2/health/ready", headers={"x-token": "u"})
+        assert server.connections == 1
+    assert heads[0].startswith(b"GET /v2/models/a%20b/ready HTTP/1.1\r\n")
+    assert heads[1].startswith(b"GET /v2/health/ready HTTP/1.1\r\n")
+    assert [b"x-token: t" in heads[0], b"x-token: u" in heads[1]] == [True, True]
+
+
+def test_redirects_are_not_followed() -> None:
+    redirect = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n"
+    with tcp_server(each(redirect, redirect)) as server, Client(f"http://127.0.0.1:{server.port}") as client:
+        with pytest.raises(ServerError, match="302"):
+            client.infer("m", {"x": np.zeros(4, np.float32)})
+        assert server.connections == 1
+
+
+def test_a_reply_that_is_no_inference_reply_is_a_server_error() -> None:
+    with (
+        tcp_server(each(OK)) as server,
+        Client(f"http://127.0.0.1:{server.port}") as client,
+        pytest.raises(ServerError, match="expected JSON, got b'ok'"),
+    ):
+        client.infer("m", {"x": np.zeros(4, np.float32)})

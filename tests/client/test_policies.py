@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import math
 import pickle
+import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import FrozenInstanceError, asdict
 from types import FrameType
 from typing import Any, get_args
@@ -116,13 +118,15 @@ def test_policies_are_values(policy: Any, field: str) -> None:
 
 
 def in_threads(work: Callable[[], None], count: int = 4) -> None:
-    """Run work in threads that take turns after every instruction of the client, so that a missing lock shows."""
+    """Run work in threads that take turns after any instruction of the client, so that a missing lock shows."""
 
     def take_turns(frame: FrameType, event: str, arg: object) -> Any:
         if "tritonforge_client" not in frame.f_code.co_filename:
             return None
         frame.f_trace_opcodes = True
-        time.sleep(1e-6)
+        # At random, because threads in step may do the same wrong equally often.
+        if random.random() < 0.5:
+            time.sleep(1e-6)
         return take_turns
 
     together = threading.Barrier(count)
@@ -142,42 +146,39 @@ def in_threads(work: Callable[[], None], count: int = 4) -> None:
         threading.settrace(None)
 
 
-def test_threads_neither_lose_nor_make_tokens_of_the_budget() -> None:
-    budget = RetryBudget(0.5, most=1000, full=False)
-    for _ in range(200):
-        budget.succeeded()
-    taken: list[bool] = []
+def times(count: int, step: Callable[[], object]) -> Callable[[], None]:
+    """Work that repeats one step."""
 
     def work() -> None:
-        for _ in range(25):
-            budget.succeeded()
-            taken.append(budget.take())
+        for _ in range(count):
+            step()
 
-    in_threads(work)
-    assert sum(taken) == 4 * 25
-    assert budget.tokens == (200 + 4 * 25) * 0.5 - 4 * 25
+    return work
 
 
-@pytest.mark.parametrize("probes", [1, 3])
+def test_threads_neither_lose_nor_make_tokens_of_the_budget() -> None:
+    budget = RetryBudget(0.5, most=1000, full=False)
+    in_threads(times(50, budget.succeeded))
+    assert budget.tokens == 4 * 50 * 0.5
+    in_threads(times(25, budget.take))
+    assert budget.tokens == 0
+    assert not budget.take()
+
+
+@pytest.mark.parametrize("probes", [1, 3] * 5)
 def test_of_many_threads_only_as_many_as_there_are_probes_pass(probes: int) -> None:
     now_s = 0.0
     breaker = Breaker(BreakerPolicy(min_calls=1, open_s=5, probes=probes), lambda: now_s)
     breaker.record(False, began_s=now_s)
     now_s = 5.0
     passed: list[bool] = []
-    in_threads(lambda: passed.extend([breaker.allows() for _ in range(20)]))
+    in_threads(times(4, lambda: passed.append(breaker.allows())))
     assert sum(passed) == probes
 
 
 def test_threads_lose_no_result_of_the_breaker() -> None:
-    calls = 4 * 25
-    breaker = Breaker(BreakerPolicy(ratio=1, min_calls=calls + 1), lambda: 0.0)
-
-    def work() -> None:
-        for _ in range(25):
-            breaker.record(False, began_s=0.0)
-
-    in_threads(work)
+    breaker = Breaker(BreakerPolicy(ratio=1, min_calls=4 * 12 + 1), lambda: 0.0)
+    in_threads(times(12, lambda: breaker.record(False, began_s=0.0)))
     assert breaker.allows()
     breaker.record(False, began_s=0.0)
     assert not breaker.allows()
@@ -186,47 +187,43 @@ def test_threads_lose_no_result_of_the_breaker() -> None:
 def test_threads_get_endpoints_in_turn() -> None:
     balancer = Balancer(3, "round_robin")
     taken: list[int | None] = []
-
-    def work() -> None:
-        taken.extend([balancer.pick() for _ in range(15)])
-
-    in_threads(work)
+    in_threads(times(15, lambda: taken.append(balancer.pick())))
     assert [taken.count(index) for index in range(3)] == [20, 20, 20]
 
 
 def test_threads_leave_no_attempt_behind() -> None:
-    balancer = Balancer(3, "least_in_flight")
+    balancer = Balancer(2, "least_in_flight")
+    in_threads(times(30, lambda: balancer.started(0)))
+    for _ in range(4 * 30):
+        assert balancer.pick() == 1
+        balancer.started(1)
+    in_threads(times(30, lambda: balancer.finished(0)))
+    for _ in range(4 * 30):
+        assert balancer.pick() == 0
+        balancer.finished(1)
+    # Nothing is in flight, so that they are taken in turn.
+    assert [balancer.pick() for _ in range(4)] == [1, 0, 1, 0]
 
-    def work() -> None:
-        for turn in range(30):
-            balancer.started(turn % 3)
-            balancer.finished(turn % 3)
 
-    in_threads(work)
-    # All have as many in flight, so that they are taken in turn.
-    assert [balancer.pick() for _ in range(6)] == [0, 1, 2, 0, 1, 2]
+@pytest.mark.parametrize("limit", [1, 3] * 5)
+def test_threads_never_pass_the_limit(limit: int) -> None:
+    calls = InFlight(limit)
+    entered: list[int] = []
+
+    def enter() -> None:
+        with suppress(TooManyInFlight):
+            calls.enter()
+            entered.append(1)
+
+    in_threads(times(4, enter))
+    assert len(entered) == limit
 
 
-def test_threads_never_pass_the_limit_and_leave_no_call_behind() -> None:
-    calls = InFlight(2)
-    inside: list[None] = []
-    most: list[int] = []
-
-    def work() -> None:
-        for _ in range(40):
-            try:
-                calls.enter()
-            except TooManyInFlight:
-                continue
-            inside.append(None)
-            most.append(len(inside))
-            inside.pop()
-            calls.leave()
-
-    in_threads(work)
-    assert max(most) <= 2
-    calls.enter()
-    calls.enter()
+def test_threads_leave_no_call_behind() -> None:
+    calls = InFlight(100)
+    times(100, calls.enter)()
+    in_threads(times(25, calls.leave))
+    times(100, calls.enter)()
     with pytest.raises(TooManyInFlight):
         calls.enter()
 
@@ -235,13 +232,7 @@ def test_threads_keep_the_latest_latencies_in_order() -> None:
     hedge = Hedge(HedgePolicy())
     for _ in range(600):
         hedge.answered(1.0)
-
-    def work() -> None:
-        for number in range(20):
-            hedge.answered(float(2 + number % 7))
-            assert hedge.delay_s() is not None
-
-    in_threads(work)
+    in_threads(times(20, lambda: hedge.answered(random.random())))
     for number in range(512):
         hedge.answered(float(number))
     # The 487th of 0, 1, 2, ...

@@ -12,11 +12,13 @@ from tritonforge_client import Client, InvalidInput
         ("http://10.0.0.1", "10.0.0.1:8000"),
         ("grpc://[::1]:5", "[::1]:5"),
         ("http://[::1]", "[::1]:8000"),
+        ("grpcs://h:1", "h:1"),
+        ("https://h", "h:8000"),
     ],
 )
 def test_targets(target: str, endpoint: str) -> None:
     with Client(target) as client:
-        assert [transport.endpoint for transport in client._session.transports] == [endpoint]
+        assert [transport.endpoint for transport in client._session.caller.transports] == [endpoint]
 
 
 @pytest.mark.parametrize(
@@ -24,8 +26,6 @@ def test_targets(target: str, endpoint: str) -> None:
     [
         "",
         "localhost:8001",
-        "https://h:1",
-        "grpcs://h:1",
         "grpc://",
         "grpc://h:0",
         "grpc://h:70000",
@@ -40,13 +40,13 @@ def test_targets(target: str, endpoint: str) -> None:
     ],
 )
 def test_other_targets_are_refused(target: str) -> None:
-    with pytest.raises(InvalidInput, match=r"target: expected grpc://host:port or http://host:port, got"):
+    with pytest.raises(InvalidInput, match=r"target: expected grpc://host:port, http://host:port, or grpcs:// and https:// for TLS, got"):
         Client(target)
 
 
 def test_several_targets_speak_one_protocol() -> None:
     with Client(["grpc://a:1", "grpc://b"]) as client:
-        assert [transport.endpoint for transport in client._session.transports] == ["a:1", "b:8001"]
+        assert [transport.endpoint for transport in client._session.caller.transports] == ["a:1", "b:8001"]
     for targets in ([], ["grpc://a", "http://b"]):
         with pytest.raises(InvalidInput, match="or several of one protocol"):
             Client(targets)

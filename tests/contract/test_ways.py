@@ -93,7 +93,7 @@ def test_a_model_that_is_not_decoupled_streams_its_one_answer(grpc_client: Clien
 
 def test_http_says_that_it_has_no_streams(server: EmbeddedTriton) -> None:
     with Client(server.http_url) as client, pytest.raises(Unimplemented, match="use a target grpc://host:port"):
-        client.bind(client.spec("repeat")).stream(times(1))
+        list(client.bind(client.spec("repeat")).stream(times(1)))
 
 
 # ---- sequences ----

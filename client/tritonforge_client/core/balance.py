@@ -31,6 +31,7 @@ class Balancer:
             expected = f"one of {', '.join(get_args(Balance))}"
             text = f"balance: expected {expected}, got {kind!r}"
             raise InvalidInput(text, field="balance", expected=expected, got=repr(kind))
+        self.count = count
         self._kind = kind
         self._in_flight = [0] * count
         self._next = 0

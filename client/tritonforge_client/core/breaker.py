@@ -29,14 +29,13 @@ _FAILURES: Final[frozenset[Code]] = frozenset(
 )
 
 
-def counts_as_failure(error: TritonError) -> bool | None:
+def counts_as_failure(error: TritonError) -> bool:
     """Tell whether an error says that the endpoint cannot serve.
 
-    Returns:
-        ``True`` if it does, ``None`` if it says nothing about that: the fault may be the request's or the caller's, and
-        a model that fails on one request may answer the next.
+    Any other error says nothing about that, not even that it can: the fault may be the request's or the caller's, and a
+    model that fails on one request may answer the next.
     """
-    return True if error.code in _FAILURES else None
+    return error.code in _FAILURES
 
 
 class Breaker:

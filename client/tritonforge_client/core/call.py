@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from tritonforge_client.errors import DeadlineExceeded, ErrorContext
 
@@ -19,6 +20,7 @@ class Call:
         model: Model that is called; ``None`` for calls about the server.
         request_id: The caller's id of the request.
         headers: Headers of the caller, names in lower case.
+        compression: How bodies are compressed; ``None`` for not at all.
         attempt: Which attempt of the call this is, from 1.
         started_s: Start on the monotonic clock, in seconds.
     """
@@ -28,6 +30,7 @@ class Call:
     model: str | None = None
     request_id: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    compression: Literal["gzip", "deflate"] | None = None
     attempt: int = 1
     started_s: float = field(default_factory=time.monotonic)
 

@@ -42,6 +42,11 @@ class Endpoints:
             raise BreakerOpen(text, **call.error_context())
         return index
 
+    def is_open(self, call: Call, policy: BreakerPolicy | None) -> bool:
+        """Whether any endpoint takes an attempt, now or soon."""
+        count = self._balancer.count
+        return policy is None or any(self._breaker(i, call, policy).opens_in_s == 0 for i in range(count))
+
     @contextmanager
     def used(self, index: int, call: Call, policy: BreakerPolicy | None) -> Iterator[None]:
         """Count an attempt in flight and note how it ends."""

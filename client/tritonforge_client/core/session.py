@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 
 from numpy.typing import NDArray
 
@@ -16,9 +15,9 @@ from tritonforge_client.core.administration import (
     repository_model_from_json,
     server_metadata_from_json,
 )
-from tritonforge_client.core.balance import Balancer
 from tritonforge_client.core.batches import pieces_of
 from tritonforge_client.core.call import Call
+from tritonforge_client.core.caller import Ask, Caller
 from tritonforge_client.core.check import (
     check_reply,
     check_way,
@@ -29,10 +28,8 @@ from tritonforge_client.core.check import (
 )
 from tritonforge_client.core.classification import Classification, check_count, classifications_from_reply
 from tritonforge_client.core.config import drifts_between, model_spec_from_config
-from tritonforge_client.core.effects import Pause, Send, Steps
-from tritonforge_client.core.endpoints import Endpoints
+from tritonforge_client.core.effects import Pause, Steps
 from tritonforge_client.core.exchange import Dialect, Exchange
-from tritonforge_client.core.limit import InFlight
 from tritonforge_client.core.placement import Placement, check_placed
 from tritonforge_client.core.request import (
     InferReply,
@@ -42,8 +39,8 @@ from tritonforge_client.core.request import (
     Parameter,
     ReplyFormatError,
     RequestedOutput,
+    StreamPart,
 )
-from tritonforge_client.core.retry import Retries, RetryBudget
 from tritonforge_client.core.sequence import SequenceStep
 from tritonforge_client.core.shared import SharedMemory, is_lost_region
 from tritonforge_client.core.statistics import ModelStatistics, model_statistics_from_json
@@ -59,12 +56,9 @@ from tritonforge_client.errors import (
     Unavailable,
 )
 from tritonforge_client.options import Options, check_timeout_s
-from tritonforge_client.policies import Balance
 from tritonforge_client.reply import Reply
 from tritonforge_client.spec import ModelSpec
 
-T = TypeVar("T")
-Ask = Callable[[Dialect, Call], Exchange[T]]
 Tensors: TypeAlias = "tuple[InputTensor, ...]"
 Outputs: TypeAlias = "tuple[RequestedOutput, ...]"
 Build = Callable[[Tensors, Outputs, Call], InferRequest]
@@ -78,23 +72,11 @@ class Session:
     """The steps of every call of one client, and what its calls share.
 
     Args:
-        owner: The client as its errors name it.
-        transports: One for each endpoint, all of one protocol.
-        options: Options of every call that brings none of its own.
-        balance: How calls are spread over the endpoints.
+        caller: Makes the calls.
     """
 
-    def __init__(self, owner: str, transports: Sequence[Any], options: Options, balance: Balance) -> None:
-        self.owner = owner
-        self._kind = owner.partition("(")[0]
-        self.options = options
-        self.transports = tuple(transports)
-        self.closed = False
-        self.pid = os.getpid()
-        self._names = ", ".join(transport.endpoint for transport in transports)
-        self._endpoints = Endpoints(Balancer(len(transports), balance))
-        self._budget = RetryBudget(options.retry.budget if options.retry is not None else 0.0)
-        self._in_flight = InFlight(options.max_in_flight)
+    def __init__(self, caller: Caller) -> None:
+        self.caller = caller
         self._memory = SharedMemory()
 
     # ---- inference ----
@@ -103,7 +85,7 @@ class Session:
         self, model: str, inputs: Inputs, outputs: Sequence[str], options: Options | None, request_id: str | None
     ) -> Steps[Reply[dict[str, NDArray[Any]]]]:
         """Run a model without knowing its spec."""
-        options, call = self.call(options, model=model, request_id=request_id)
+        options, call = self.caller.begin(options, model=model, request_id=request_id)
         tensors = tensors_from_inputs(inputs, call)
         wanted = tuple(RequestedOutput(name) for name in outputs)
 
@@ -130,7 +112,7 @@ class Session:
         sequence: SequenceStep | None = None,
     ) -> Steps[Reply[dict[str, NDArray[Any]]]]:
         """Run a model after checking the inputs, and check the outputs; a step of a sequence is never sent twice."""
-        options, call = self.call(options, model=spec.name, request_id=request_id)
+        options, call = self.caller.begin(options, model=spec.name, request_id=request_id)
         check_way(spec, "sequence" if sequence is not None else "single", call)
         tensors = checked_tensors(spec, inputs, call)
         wanted = tuple(RequestedOutput(name) for name in checked_outputs(spec, outputs, call))
@@ -147,14 +129,14 @@ class Session:
         self, spec: ModelSpec, inputs: Inputs, outputs: Sequence[str], options: Options | None, request_id: str | None
     ) -> Steps[dict[str, NDArray[Any]]]:
         """Run a model on one row."""
-        _, call = self.call(options, model=spec.name, request_id=request_id)
+        _, call = self.caller.begin(options, model=spec.name, request_id=request_id)
         reply = yield from self.infer_checked(spec, rows_added(inputs, spec, call), outputs, options, request_id)
         # The ellipsis keeps an array where indexing alone would give an element.
         return {name: array[0, ...] for name, array in reply.value.items()}
 
     def pieces(self, spec: ModelSpec, inputs: Inputs, options: Options | None) -> list[dict[str, NDArray[Any]]]:
         """Split one item of a ``map`` into batches that the model takes."""
-        _, call = self.call(options, model=spec.name)
+        _, call = self.caller.begin(options, model=spec.name)
         return list(pieces_of(spec, inputs, call))
 
     def classify(
@@ -168,7 +150,7 @@ class Session:
         request_id: str | None,
     ) -> Steps[list[list[Classification]]]:
         """Run a model and read the classes with the largest values of one output."""
-        options, call = self.call(options, model=spec.name, request_id=request_id)
+        options, call = self.caller.begin(options, model=spec.name, request_id=request_id)
         check_way(spec, "single", call)
         tensors = checked_tensors(spec, inputs, call)
         checked_outputs(spec, [output], call)
@@ -185,25 +167,29 @@ class Session:
         self, spec: ModelSpec, inputs: Inputs, outputs: Sequence[str], options: Options | None, request_id: str | None
     ) -> Stream:
         """Prepare the stream of a decoupled model's answers to one request; it is never sent twice."""
-        options, call = self.call(options, model=spec.name, request_id=request_id)
+        options, call = self.caller.begin(options, model=spec.name, request_id=request_id)
         check_way(spec, "stream", call)
         tensors = checked_tensors(spec, inputs, call)
         wanted = tuple(RequestedOutput(name) for name in checked_outputs(spec, outputs, call))
-        index = self._endpoints.pick((), call, options.breaker)
-        transport = self.transports[index]
-        attempt = dataclasses.replace(call, endpoint=transport.endpoint)
-        request = request_from_tensors(spec, tensors, wanted, options, attempt)
-        exchange = transport.dialect.infer_stream(with_final_marker(request))
+
+        def ask(dialect: Dialect, attempt: Call) -> Exchange[StreamPart]:
+            request = request_from_tensors(spec, tensors, wanted, options, attempt)
+            return dialect.infer_stream(with_final_marker(request))
+
         return Stream(
-            spec=spec, transport=transport, exchange=exchange, call=attempt, outputs=tuple(outputs), options=options
+            spec=spec,
+            ask=ask,
+            opened=lambda: self.caller.streaming(call, options),
+            outputs=tuple(outputs),
+            options=options,
         )
 
     # ---- about models and the server ----
 
     def spec(self, model: str, version: str | None, options: Options | None) -> Steps[ModelSpec]:
         """Read what a model takes and gives."""
-        options, call = self.call(options, model=model)
-        config, attempt = yield from self._ask(lambda d, _: d.model_config(model, version or ""), options, call)
+        options, call = self.caller.begin(options, model=model)
+        config, attempt = yield from self.caller.ask(lambda d, _: d.model_config(model, version or ""), options, call)
         try:
             return model_spec_from_config(config, version=version)
         except ValueError as error:
@@ -215,7 +201,7 @@ class Session:
         drifts = drifts_between(spec, live)
         if len(drifts) > 0:
             text = f"the server's model has changed: {'; '.join(drifts)}. Read the spec or generate the module again"
-            raise SpecDrift(text, drifts=drifts, model=spec.name, endpoint=self._names)
+            raise SpecDrift(text, drifts=drifts, model=spec.name, endpoint=self.caller.names)
 
     def ready(self, model: str | None, timeout_s: float) -> Steps[bool]:
         """Ask whether the server or a model is ready; no answer is a no."""
@@ -227,7 +213,7 @@ class Session:
     def wait_ready(self, model: str | None, timeout_s: float) -> Steps[None]:
         """Wait until the server or a model is ready."""
         check_timeout_s(timeout_s)
-        _, call = self.call(dataclasses.replace(self.options, timeout_s=timeout_s), model=model)
+        _, call = self.caller.begin(dataclasses.replace(self.caller.options, timeout_s=timeout_s), model=model)
         pause_s = _FIRST_PAUSE_S
         failure: TritonError | None = None
         while (left_s := timeout_s - call.elapsed_s) > 0:
@@ -245,20 +231,20 @@ class Session:
 
     def statistics(self, model: str | None, options: Options | None) -> Steps[list[ModelStatistics]]:
         """Read statistics, one entry a model version."""
-        options, call = self.call(options, model=model)
-        entries, _ = yield from self._ask(lambda d, _: d.model_statistics(model or ""), options, call)
+        options, call = self.caller.begin(options, model=model)
+        entries, _ = yield from self.caller.ask(lambda d, _: d.model_statistics(model or ""), options, call)
         return [model_statistics_from_json(entry) for entry in entries]
 
     def server_metadata(self, options: Options | None) -> Steps[ServerMetadata]:
         """Read name, version and extensions of the server."""
-        options, call = self.call(options)
-        fields, _ = yield from self._ask(lambda d, _: d.server_metadata(), options, call)
+        options, call = self.caller.begin(options)
+        fields, _ = yield from self.caller.ask(lambda d, _: d.server_metadata(), options, call)
         return server_metadata_from_json(fields)
 
     def repository_index(self, ready: bool, options: Options | None) -> Steps[list[RepositoryModel]]:
         """List the models of the server's repositories."""
-        options, call = self.call(options)
-        entries, _ = yield from self._ask(lambda d, _: d.repository_index(ready=ready), options, call)
+        options, call = self.caller.begin(options)
+        entries, _ = yield from self.caller.ask(lambda d, _: d.repository_index(ready=ready), options, call)
         return [repository_model_from_json(entry) for entry in entries]
 
     # ---- what changes a server is never sent twice ----
@@ -271,24 +257,28 @@ class Session:
         options: Options | None,
     ) -> Steps[None]:
         """Load a model, or load it again."""
-        options, call = self.call(options, model=model)
+        options, call = self.caller.begin(options, model=model)
         if files and config is None:
             text = "files need a config, as Triton asks for: give the config of the model that they make"
             raise InvalidInput(text, field="config", expected="a config", got="None", **call.error_context())
         stated = json.dumps(config) if config is not None else ""
-        yield from self._ask(lambda d, _: d.load_model(model, stated, files or {}), options, call, repeatable=False)
+        yield from self.caller.ask(
+            lambda d, _: d.load_model(model, stated, files or {}), options, call, repeatable=False
+        )
 
     def unload_model(self, model: str, dependents: bool, options: Options | None) -> Steps[None]:
         """Unload a model."""
-        options, call = self.call(options, model=model)
-        yield from self._ask(lambda d, _: d.unload_model(model, dependents=dependents), options, call, repeatable=False)
+        options, call = self.caller.begin(options, model=model)
+        yield from self.caller.ask(
+            lambda d, _: d.unload_model(model, dependents=dependents), options, call, repeatable=False
+        )
 
     def trace_settings(
         self, model: str | None, changes: Mapping[str, Sequence[str] | None] | None, options: Options | None
     ) -> Steps[dict[str, list[str]]]:
         """Change trace settings and read them all."""
-        options, call = self.call(options, model=model)
-        settings, _ = yield from self._ask(
+        options, call = self.caller.begin(options, model=model)
+        settings, _ = yield from self.caller.ask(
             lambda d, _: d.trace_settings(model or "", changes or {}), options, call, repeatable=not changes
         )
         # Over HTTP a setting with one value is that value.
@@ -298,41 +288,17 @@ class Session:
         self, changes: Mapping[str, bool | int | str] | None, options: Options | None
     ) -> Steps[dict[str, bool | int | str]]:
         """Change log settings and read them all."""
-        options, call = self.call(options)
-        settings, _ = yield from self._ask(
+        options, call = self.caller.begin(options)
+        settings, _ = yield from self.caller.ask(
             lambda d, _: d.log_settings(changes or {}), options, call, repeatable=not changes
         )
         return dict(settings)
 
     def closing(self) -> Steps[None]:
         """What is to be done before the connections are closed."""
-        return self._memory.closing(self.transports)
+        return self._memory.closing(self.caller.transports)
 
     # ---- how ----
-
-    def call(
-        self, options: Options | None, *, model: str | None = None, request_id: str | None = None
-    ) -> tuple[Options, Call]:
-        """Begin a call.
-
-        Raises:
-            RuntimeError: The client is closed, or was made by the process that this one was forked from.
-        """
-        if self.closed:
-            raise RuntimeError(f"{self.owner} is closed; make a new {self._kind}")
-        if os.getpid() != self.pid:
-            raise RuntimeError(
-                f"{self.owner} was made in process {self.pid} and cannot be used in its fork {os.getpid()}; "
-                f"make a new {self._kind} after forking"
-            )
-        options = options if options is not None else self.options
-        return options, Call(
-            endpoint=self._names,
-            timeout_s=options.timeout_s,
-            model=model,
-            request_id=request_id,
-            headers=options.headers,
-        )
 
     def _infer(
         self,
@@ -349,7 +315,7 @@ class Session:
         placement = self._memory.placement(tensors, outputs, spec, options.shared_memory, call)
         if placement is None:
             ask: Ask[InferReply] = lambda d, attempt: d.infer(build(tensors, outputs, attempt))  # noqa: E731
-            reply, attempt = yield from self._ask(ask, options, call, repeatable=repeatable)
+            reply, attempt = yield from self.caller.ask(ask, options, call, repeatable=repeatable)
             return _complete(reply, None, attempt), attempt
         try:
             reply, attempt = yield from self._infer_placed(
@@ -384,56 +350,17 @@ class Session:
 
         ask: Ask[InferReply] = lambda d, attempt: d.infer(build(*chosen, attempt))  # noqa: E731
         try:
-            return (yield from self._ask(ask, options, call, repeatable=repeatable, before=known))
+            return (yield from self.caller.ask(ask, options, call, repeatable=repeatable, before=known))
         except TritonError as error:
             if not is_lost_region(error):
                 raise
         self._memory.forget(placement)
-        return (yield from self._ask(ask, options, call, repeatable=repeatable, before=known))
-
-    def _ask(
-        self,
-        ask: Ask[T],
-        options: Options,
-        call: Call,
-        *,
-        repeatable: bool = True,
-        before: Callable[[int, Any, Call], Steps[None]] | None = None,
-    ) -> Steps[tuple[T, Call]]:
-        """Send until there is an answer, or no further attempt makes sense."""
-        retries = Retries(options.retry, self._budget, call, repeatable=repeatable)
-        tried: list[int] = []
-        self._in_flight.enter(call)
-        try:
-            while True:
-                index = self._endpoints.pick(tried, call, options.breaker)
-                transport = self.transports[index]
-                tried.append(index)
-                attempt = dataclasses.replace(call, endpoint=transport.endpoint, attempt=len(tried))
-                try:
-                    with self._endpoints.used(index, attempt, options.breaker):
-                        if before is not None:
-                            yield from before(index, transport, attempt)
-                        exchange = ask(transport.dialect, attempt)
-                        reply = yield Send(transport, exchange.request, attempt)
-                        answer = exchange.parse(reply, attempt)
-                except TritonError as error:
-                    others = len(set(tried)) < len(self.transports)
-                    pause_s = retries.pause_s(error, other_endpoint=others)
-                    if pause_s is None:
-                        raise
-                    if pause_s > 0:
-                        yield Pause(pause_s)
-                else:
-                    self._budget.succeeded()
-                    return answer, attempt
-        finally:
-            self._in_flight.leave()
+        return (yield from self.caller.ask(ask, options, call, repeatable=repeatable, before=known))
 
     def _ready(self, model: str | None, timeout_s: float) -> Steps[bool]:
-        options, call = self.call(dataclasses.replace(self.options, timeout_s=timeout_s), model=model)
+        _, call = self.caller.begin(dataclasses.replace(self.caller.options, timeout_s=timeout_s), model=model)
         ask: Ask[bool] = lambda d, _: d.server_ready() if model is None else d.model_ready(model, "")  # noqa: E731
-        return (yield from self._ask(ask, options, call, repeatable=False))[0]
+        return (yield from self.caller.ask_once(ask, call))
 
 
 def request_from_tensors(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 
 from tritonforge_client.core.call import Call
+from tritonforge_client.core.caller import Ask
 from tritonforge_client.core.check import check_reply
-from tritonforge_client.core.exchange import Exchange
 from tritonforge_client.core.request import InferRequest, StreamPart
 from tritonforge_client.core.tensor import writable_copy
 from tritonforge_client.options import Options
@@ -28,34 +30,31 @@ class Stream:
 
     Attributes:
         spec: What the model gives.
-        transport: Carries it.
-        exchange: The request; parses each reply.
-        call: The call.
+        ask: Makes the request.
+        opened: Gives a transport and the attempt, for as long as the stream lasts.
         outputs: Names of the requested outputs; none means all.
         options: Options of the call.
     """
 
     spec: ModelSpec
-    transport: Any
-    exchange: Exchange[StreamPart]
-    call: Call
+    ask: Ask[StreamPart]
+    opened: Callable[[], AbstractContextManager[tuple[Any, Call]]]
     outputs: tuple[str, ...]
     options: Options
 
-    def read(self, message: Any) -> tuple[dict[str, NDArray[Any]] | None, bool]:
+    def read(self, part: StreamPart, call: Call) -> dict[str, NDArray[Any]] | None:
         """Read one reply.
 
         Returns:
-            The outputs, ``None`` for a reply that only marks the end; and whether it was the last.
+            The outputs; ``None`` for a reply that only marks the end.
 
         Raises:
-            TritonError: The server failed, or the outputs do not fit the spec.
+            SpecDrift: The outputs do not fit the spec.
         """
-        part = self.exchange.parse(message, self.call)
         if part.is_final and not part.reply.outputs:
-            return None, True
-        check_reply(self.spec, part.reply, self.outputs, self.call)
+            return None
+        check_reply(self.spec, part.reply, self.outputs, call)
         outputs = part.reply.outputs
         if self.options.writable:
             outputs = {name: writable_copy(array) for name, array in outputs.items()}
-        return outputs, part.is_final
+        return outputs

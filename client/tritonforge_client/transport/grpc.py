@@ -15,7 +15,8 @@ from tritonforge_client.core.call import Call
 from tritonforge_client.core.exchange import GrpcRequest
 from tritonforge_client.core.grpc_dialect import GrpcDialect
 from tritonforge_client.errors import Cancelled
-from tritonforge_client.transport.grpc_common import CHANNEL_OPTIONS, SERVICE, error_from_rpc_error, metadata_of
+from tritonforge_client.tls import TLS
+from tritonforge_client.transport.grpc_common import SERVICE, call_options, channel_to, error_from_rpc_error
 from tritonforge_client.transport.target import endpoint_text
 
 
@@ -25,12 +26,13 @@ class GrpcTransport:
     Args:
         host: Host name or address.
         port: Port of the gRPC service.
+        tls: How TLS is spoken; ``None`` for plain TCP.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, tls: TLS | None = None) -> None:
         self.endpoint = endpoint_text(host, port)
         self.dialect = GrpcDialect()
-        self._channel = grpc.insecure_channel(self.endpoint, options=CHANNEL_OPTIONS)
+        self._channel = channel_to(grpc, self.endpoint, tls)
         self._methods: dict[str, Any] = {}
 
     def send(self, request: GrpcRequest, call: Call) -> bytes:
@@ -40,7 +42,7 @@ class GrpcTransport:
             # Without serializers gRPC takes and gives bytes.
             method = self._methods[request.method] = self._channel.unary_unary(SERVICE + request.method)
         try:
-            reply: bytes = method(request.message, timeout=call.remaining_s(), metadata=metadata_of(call))
+            reply: bytes = method(request.message, **call_options(call))
         except grpc.RpcError as error:
             raise error_from_rpc_error(error, call) from error
         except ValueError as error:
@@ -51,7 +53,7 @@ class GrpcTransport:
         """Send one message and return the replies' as they come."""
         method = self._channel.stream_stream(SERVICE + request.method)
         try:
-            replies = method(iter((request.message,)), timeout=call.remaining_s(), metadata=metadata_of(call))
+            replies = method(iter((request.message,)), **call_options(call))
         except ValueError as error:
             raise _closed(call) from error
         try:

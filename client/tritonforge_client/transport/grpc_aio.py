@@ -14,7 +14,8 @@ from tritonforge_client.core.call import Call
 from tritonforge_client.core.exchange import GrpcRequest
 from tritonforge_client.core.grpc_dialect import GrpcDialect
 from tritonforge_client.errors import Cancelled
-from tritonforge_client.transport.grpc_common import CHANNEL_OPTIONS, SERVICE, error_from_rpc_error, metadata_of
+from tritonforge_client.tls import TLS
+from tritonforge_client.transport.grpc_common import SERVICE, call_options, channel_to, error_from_rpc_error
 from tritonforge_client.transport.target import endpoint_text
 
 
@@ -24,12 +25,13 @@ class AsyncGrpcTransport:
     Args:
         host: Host name or address.
         port: Port of the gRPC service.
+        tls: How TLS is spoken; ``None`` for plain TCP.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, tls: TLS | None = None) -> None:
         self.endpoint = endpoint_text(host, port)
         self.dialect = GrpcDialect()
-        self._channel = grpc.aio.insecure_channel(self.endpoint, options=CHANNEL_OPTIONS)
+        self._channel = channel_to(grpc.aio, self.endpoint, tls)
         self._methods: dict[str, Any] = {}
         self._closed = False
 
@@ -40,14 +42,14 @@ class AsyncGrpcTransport:
             # Without serializers gRPC takes and gives bytes.
             method = self._methods[request.method] = self._channel.unary_unary(SERVICE + request.method)
         with self._errors_of(call):
-            reply: bytes = await method(request.message, timeout=call.remaining_s(), metadata=metadata_of(call))
+            reply: bytes = await method(request.message, **call_options(call))
             return reply
 
     async def stream(self, request: GrpcRequest, call: Call) -> AsyncIterator[bytes]:
         """Send one message and return the replies' as they come."""
         method: Any = self._channel.stream_stream(SERVICE + request.method)
         with self._errors_of(call):
-            replies = method(iter((request.message,)), timeout=call.remaining_s(), metadata=metadata_of(call))
+            replies = method(iter((request.message,)), **call_options(call))
             try:
                 async for reply in replies:
                     yield reply

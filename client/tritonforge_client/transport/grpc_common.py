@@ -9,6 +9,7 @@ import grpc
 from tritonforge_client.core.call import Call
 from tritonforge_client.core.status import error_from_status
 from tritonforge_client.errors import TritonError
+from tritonforge_client.tls import TLS
 
 SERVICE: Final = "/inference.GRPCInferenceService/"
 
@@ -29,9 +30,28 @@ CHANNEL_OPTIONS: Final = (
 )
 
 
-def metadata_of(call: Call) -> tuple[tuple[str, str], ...] | None:
-    """The caller's headers as gRPC takes them."""
-    return tuple(call.headers.items()) or None
+_COMPRESSIONS: Final = {None: None, "gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
+
+
+def channel_to(aio_or_grpc: Any, endpoint: str, tls: TLS | None) -> Any:
+    """Make a channel of ``grpc`` or ``grpc.aio``. Nothing is sent yet."""
+    if tls is None:
+        return aio_or_grpc.insecure_channel(endpoint, options=CHANNEL_OPTIONS)
+    credentials = grpc.ssl_channel_credentials(*tls.pem_contents())
+    return aio_or_grpc.secure_channel(endpoint, credentials, options=CHANNEL_OPTIONS)
+
+
+def call_options(call: Call) -> dict[str, Any]:
+    """What grpcio is told about a call.
+
+    Raises:
+        DeadlineExceeded: Its time is over.
+    """
+    return {
+        "timeout": call.remaining_s(),
+        "metadata": tuple(call.headers.items()) or None,
+        "compression": _COMPRESSIONS[call.compression],
+    }
 
 
 def error_from_rpc_error(error: Any, call: Call) -> TritonError:

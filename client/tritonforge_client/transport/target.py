@@ -7,55 +7,72 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from tritonforge_client.errors import InvalidInput
+from tritonforge_client.tls import TLS
 from tritonforge_client.transport.base import AsyncTransport, Transport
 
-_DEFAULT_PORTS: Final = {"grpc": 8001, "http": 8000}
-_EXPECTED: Final = "grpc://host:port or http://host:port"
+_DEFAULT_PORTS: Final = {"grpc": 8001, "grpcs": 8001, "http": 8000, "https": 8000}
+_EXPECTED: Final = "grpc://host:port, http://host:port, or grpcs:// and https:// for TLS"
 
 
-def transport_from_target(target: str) -> Transport:
+def transport_from_target(target: str, tls: TLS | None = None) -> Transport:
     """Return a transport to a server. Nothing is sent yet.
 
     Args:
-        target: ``grpc://host:port`` or ``http://host:port``; the port may be left out for Triton's own, 8001 and 8000.
+        target: ``grpc://host:port`` or ``http://host:port``, over TLS ``grpcs://`` or ``https://``; the port may be
+            left out for Triton's own, 8001 and 8000.
+        tls: Certificates; only for TLS.
 
     Returns:
         The transport.
 
     Raises:
-        InvalidInput: The target has another form.
+        InvalidInput: The target has another form, or certificates are given for one without TLS.
     """
     scheme, host, port = _parts(target)
+    tls = _tls_of(target, scheme, tls)
     # Each library is imported only for its own scheme: either may be missing or unwanted.
-    if scheme == "grpc":
+    if scheme.startswith("grpc"):
         from tritonforge_client.transport.grpc import GrpcTransport
 
-        return GrpcTransport(host, port)
+        return GrpcTransport(host, port, tls=tls)
     from tritonforge_client.transport.http import HttpTransport
 
-    return HttpTransport(host, port)
+    return HttpTransport(host, port, tls=tls.ssl_context() if tls is not None else None)
 
 
-def async_transport_from_target(target: str) -> AsyncTransport:
+def async_transport_from_target(target: str, tls: TLS | None = None) -> AsyncTransport:
     """Return a transport to a server, for the running event loop. Nothing is sent yet.
 
     Args:
         target: As for ``transport_from_target``.
+        tls: As for ``transport_from_target``.
 
     Returns:
         The transport.
 
     Raises:
-        InvalidInput: The target has another form.
+        InvalidInput: As for ``transport_from_target``.
     """
     scheme, host, port = _parts(target)
-    if scheme == "grpc":
+    tls = _tls_of(target, scheme, tls)
+    if scheme.startswith("grpc"):
         from tritonforge_client.transport.grpc_aio import AsyncGrpcTransport
 
-        return AsyncGrpcTransport(host, port)
+        return AsyncGrpcTransport(host, port, tls=tls)
     from tritonforge_client.transport.http_aio import AsyncHttpTransport
 
-    return AsyncHttpTransport(host, port)
+    return AsyncHttpTransport(host, port, tls=tls.ssl_context() if tls is not None else None)
+
+
+def _tls_of(target: str, scheme: str, tls: TLS | None) -> TLS | None:
+    if scheme.endswith("s"):
+        return tls if tls is not None else TLS()
+    if tls is not None:
+        expected = "a target grpcs:// or https:// for tls"
+        raise InvalidInput(
+            f"tls: expected {expected}, got {target!r}", field="tls", expected=expected, got=repr(target)
+        )
+    return None
 
 
 def targets_of(target: str | Sequence[str]) -> list[str]:
