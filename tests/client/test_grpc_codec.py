@@ -101,9 +101,10 @@ def test_replies_of_protobuf_are_read(
     reply = reply_from_bytes(message.SerializeToString())
     assert (reply.model, reply.version, reply.request_id) == texts
     assert reply.parameters == parameters
-    assert list(reply.outputs) == list(outputs)
-    for name, array in outputs.items():
-        assert_same(reply.outputs[name], array)
+    for same in (reply, reply_from_bytes(message.SerializeToString())):  # whose head is known by then
+        assert list(same.outputs) == list(outputs)
+        for name, array in outputs.items():
+            assert_same(same.outputs[name], array)
 
 
 def assert_same(got: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> None:
@@ -254,3 +255,21 @@ def test_replies_of_a_stream() -> None:
     assert stream_reply_from_bytes(failed.SerializeToString())[0] == "no"
     with pytest.raises(ReplyFormatError):
         stream_reply_from_bytes(message.SerializeToString()[:-1])
+
+
+def test_a_known_head_does_not_hide_what_follows_it() -> None:
+    message = service_pb2().ModelInferResponse(model_name="known", model_version="1")
+    message.outputs.add(name="y", datatype="INT8", shape=[2])
+    message.raw_output_contents.append(b"12")
+    data = message.SerializeToString()
+    for _ in range(2):
+        assert reply_from_bytes(data).outputs["y"].tolist() == [49, 50]
+    # Protobuf allows a field to come late.
+    late = data + b"\x1a\x01r"
+    assert reply_from_bytes(late).request_id == "r"
+    for damaged in (data[:-1], data + b"\x32\x00", data[: data.index(b"2\x02")]):
+        with pytest.raises(ReplyFormatError):
+            reply_from_bytes(damaged)
+    first = reply_from_bytes(data)
+    first.parameters["x"] = 1  # type: ignore[index]
+    assert reply_from_bytes(data).parameters == {}

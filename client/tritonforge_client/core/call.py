@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,12 @@ class Call:
     compression: Literal["gzip", "deflate"] | None = None
     attempt: int = 1
     started_s: float = field(default_factory=time.monotonic)
+
+    def at(self, endpoint: str, attempt: int) -> Call:
+        """The same call at one endpoint, for one attempt."""
+        if endpoint == self.endpoint and attempt == self.attempt:
+            return self
+        return dataclasses.replace(self, endpoint=endpoint, attempt=attempt)
 
     @property
     def elapsed_s(self) -> float:

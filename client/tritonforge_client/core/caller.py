@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from tritonforge_client.core.balance import Balancer
@@ -99,17 +99,18 @@ class Caller:
         Returns:
             The answer, and the attempt that brought it.
         """
-        retries = Retries(options.retry, self._budget, call, repeatable=repeatable)
+        retries: Retries | None = None
         tried: list[int] = []
         self._in_flight.enter(call)
         try:
             while True:
                 index = self._endpoints.pick(tried, call, options.breaker)
                 tried.append(index)
-                attempt = dataclasses.replace(call, endpoint=self.transports[index].endpoint, attempt=len(tried))
+                attempt = call.at(self.transports[index].endpoint, len(tried))
                 try:
                     answer = yield from self._attempt(ask, index, attempt, options, before)
                 except TritonError as error:
+                    retries = retries or Retries(options.retry, self._budget, call, repeatable=repeatable)
                     pause_s = self._pause_s(error, retries, tried, call, options)
                     if pause_s is None:
                         raise
@@ -124,7 +125,7 @@ class Caller:
     def ask_once(self, ask: Ask[T], call: Call) -> Steps[T]:
         """Send once, past limits and breakers, as questions about readiness are."""
         transport = self.transports[self._endpoints.pick((), call, None)]
-        attempt = dataclasses.replace(call, endpoint=transport.endpoint)
+        attempt = call.at(transport.endpoint, 1)
         exchange = ask(transport.dialect, attempt)
         return exchange.parse((yield Send(transport, exchange.request, attempt)), attempt)
 
@@ -142,7 +143,7 @@ class Caller:
         self._in_flight.enter(call)
         try:
             index = self._endpoints.pick((), call, options.breaker)
-            attempt = dataclasses.replace(call, endpoint=self.transports[index].endpoint)
+            attempt = call.at(self.transports[index].endpoint, 1)
             with self._endpoints.used(index, attempt, options.breaker), self._watched(attempt) as watched:
                 yield self.transports[index], watched
         finally:
@@ -166,12 +167,12 @@ class Caller:
             return None
         return pause_s
 
-    @contextmanager
-    def _watched(self, attempt: Call) -> Iterator[Call]:
+    def _watched(self, attempt: Call) -> AbstractContextManager[Call]:
         """Let the hooks see an attempt; they may add headers."""
-        if not self._hooks:
-            yield attempt
-            return
+        return self._hooked(attempt) if self._hooks else nullcontext(attempt)
+
+    @contextmanager
+    def _hooked(self, attempt: Call) -> Iterator[Call]:
         seen = Attempt(
             model=attempt.model, endpoint=attempt.endpoint, number=attempt.attempt, request_id=attempt.request_id
         )

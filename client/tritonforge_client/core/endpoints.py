@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 
 from tritonforge_client.core.balance import Balancer
@@ -14,6 +14,8 @@ from tritonforge_client.errors import BreakerOpen, TritonError
 from tritonforge_client.policies import BreakerPolicy
 
 _SERVER: Final = ""
+# A single endpoint has nothing to be chosen by.
+_NOT_COUNTED: Final = nullcontext()
 
 
 class Endpoints:
@@ -33,7 +35,10 @@ class Endpoints:
         Raises:
             BreakerOpen: The breakers of all endpoints are open.
         """
-        if policy is None:
+        index: int | None
+        if policy is None and self._balancer.count == 1:
+            index = 0
+        elif policy is None:
             index = self._balancer.pick(tried)
         else:
             index = self._balancer.pick(tried, allowed=lambda index: self._breaker(index, call, policy).allows())
@@ -47,9 +52,14 @@ class Endpoints:
         count = self._balancer.count
         return policy is None or any(self._breaker(i, call, policy).opens_in_s == 0 for i in range(count))
 
-    @contextmanager
-    def used(self, index: int, call: Call, policy: BreakerPolicy | None) -> Iterator[None]:
+    def used(self, index: int, call: Call, policy: BreakerPolicy | None) -> AbstractContextManager[None]:
         """Count an attempt in flight and note how it ends."""
+        if policy is None and self._balancer.count == 1:
+            return _NOT_COUNTED
+        return self._counted(index, call, policy)
+
+    @contextmanager
+    def _counted(self, index: int, call: Call, policy: BreakerPolicy | None) -> Iterator[None]:
         began_s = time.monotonic()
         is_served: bool | None = None
         self._balancer.started(index)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from numpy.typing import NDArray
@@ -16,9 +17,9 @@ from numpy.typing import NDArray
 from tritonforge_client.core.request import (
     InferReply,
     InferRequest,
-    InputTensor,
     Parameter,
     PlacedTensor,
+    Region,
     ReplyFormatError,
     RequestedOutput,
 )
@@ -29,6 +30,12 @@ _VARINT: Final = 0
 _FIXED64: Final = 1
 _BYTES: Final = 2
 _FIXED32: Final = 5
+
+_RAW: Final = 6  # raw_output_contents
+
+_LONGEST_HEAD_BYTES: Final = 4096
+_MOST_HEADS: Final = 8
+_known_heads: tuple[tuple[bytes, _Head], ...] = ()
 
 _MASK64: Final = (1 << 64) - 1
 
@@ -51,11 +58,29 @@ def bytes_from_request(request: InferRequest) -> bytes:
 
 
 def _request_head(request: InferRequest) -> bytes:
-    head = [_text(1, request.model), _text(2, request.version), _text(3, request.request_id)]
-    head.append(_parameters(4, request.parameters))
-    head += [_message(5, _input_message(tensor)) for tensor in request.inputs]
-    head += [_message(6, _output_message(output)) for output in request.outputs]
-    return b"".join(head)
+    tensors = tuple([(tensor.name, tensor.datatype, tensor.shape, tensor.region) for tensor in request.inputs])
+    return b"".join(
+        (
+            _names(request.model, request.version),
+            _text(3, request.request_id),
+            _parameters(4, request.parameters),
+            _tensors(tensors, request.outputs),
+        )
+    )
+
+
+# Requests to a model are mostly of the same shapes, so that only what differs is encoded each time.
+@lru_cache(256)
+def _names(model: str, version: str) -> bytes:
+    return _text(1, model) + _text(2, version)
+
+
+@lru_cache(1024)
+def _tensors(
+    inputs: tuple[tuple[str, str, tuple[int, ...], Region | None], ...], outputs: tuple[RequestedOutput, ...]
+) -> bytes:
+    head = [_message(5, _input_message(*tensor)) for tensor in inputs]
+    return b"".join(head + [_message(6, _output_message(output)) for output in outputs])
 
 
 def _parameters(number: int, parameters: Mapping[str, Parameter]) -> bytes:
@@ -66,12 +91,12 @@ def _parameters(number: int, parameters: Mapping[str, Parameter]) -> bytes:
     )
 
 
-def _input_message(tensor: InputTensor) -> bytes:
-    shape = b"".join(_varint(size) for size in tensor.shape)
+def _input_message(name: str, datatype: str, shape: tuple[int, ...], region: Region | None) -> bytes:
+    sizes = b"".join(_varint(size) for size in shape)
     # A packed field without elements is left out.
-    packed = _message(3, shape) if shape else b""
-    place = _parameters(4, tensor.region.parameters) if tensor.region is not None else b""
-    return _text(1, tensor.name) + _text(2, tensor.datatype) + packed + place
+    packed = _message(3, sizes) if sizes else b""
+    place = _parameters(4, region.parameters) if region is not None else b""
+    return _text(1, name) + _text(2, datatype) + packed + place
 
 
 def _output_message(output: RequestedOutput) -> bytes:
@@ -149,30 +174,56 @@ def stream_reply_from_bytes(data: bytes) -> tuple[str, InferReply]:
 
 
 def _reply_from_range(data: bytes, start: int, end: int) -> InferReply:
+    view = memoryview(data)
+    for text, head in _known_heads:
+        position = start + len(text)
+        if data.startswith(text, start):
+            rest = _spans(data, position, end)
+            if all(span.number == _RAW for span in rest):
+                return _reply(data, head, [view[span.start : span.end] for span in rest])
+    spans = _spans(data, start, end)
+    head = _head_from_spans(data, spans)
+    _remember(data, start, spans, head)
+    return _reply(data, head, [view[span.start : span.end] for span in spans if span.number == _RAW])
+
+
+def _reply(data: bytes, head: _Head, raw: list[memoryview]) -> InferReply:
+    arrays, placed = _arrays(data, head.outputs, raw)
+    return InferReply(
+        model=head.model,
+        version=head.version,
+        request_id=head.request_id,
+        outputs=arrays,
+        placed=placed,
+        parameters=dict(head.parameters),
+    )
+
+
+def _head_from_spans(data: bytes, spans: list[_Span]) -> _Head:
     texts = {1: "", 2: "", 3: ""}
     parameters: dict[str, Parameter] = {}
     outputs: list[_Output] = []
-    raw: list[memoryview] = []
-    view = memoryview(data)
-    for span in _spans(data, start, end):
-        if span.number == 6:
-            raw.append(view[span.start : span.end])
-        elif span.number == 5:
+    for span in spans:
+        if span.number == 5:
             outputs.append(_output_from_span(data, span))
         elif span.number == 4:
             name, parameter = _entry_from_span(data, span)
             parameters[name] = parameter
         elif span.number in texts:
             texts[span.number] = _text_from_span(data, span)
-    arrays, placed = _arrays(data, outputs, raw)
-    return InferReply(
-        model=texts[1],
-        version=texts[2],
-        request_id=texts[3],
-        outputs=arrays,
-        placed=placed,
-        parameters=parameters,
-    )
+    return _Head(texts[1], texts[2], texts[3], parameters, outputs)
+
+
+def _remember(data: bytes, start: int, spans: list[_Span], head: _Head) -> None:
+    """Keep the head of a reply: those to equal requests begin with the same bytes, which need no second walk."""
+    global _known_heads  # noqa: PLW0603
+    count = sum(span.number != _RAW for span in spans)
+    if head.request_id or count == 0 or any(span.number == _RAW for span in spans[:count]):
+        return
+    text = data[start : spans[count - 1].end]
+    # Elements in the head belong to one reply alone.
+    if len(text) <= _LONGEST_HEAD_BYTES and all(output.contents is None for output in head.outputs):
+        _known_heads = ((text, head), *_known_heads[: _MOST_HEADS - 1])
 
 
 class _Span(NamedTuple):
@@ -182,6 +233,16 @@ class _Span(NamedTuple):
     wire_type: int
     start: int
     end: int
+
+
+class _Head(NamedTuple):
+    """All of a reply but its tensors' elements."""
+
+    model: str
+    version: str
+    request_id: str
+    parameters: Mapping[str, Parameter]
+    outputs: list[_Output]
 
 
 class _Output(NamedTuple):

@@ -32,8 +32,10 @@ class InFlight:
         Raises:
             TooManyInFlight: As many calls as the limit are in flight.
         """
+        if self._limit is None:
+            return
         with self._lock:
-            if self._limit is None or self._count < self._limit:
+            if self._count < self._limit:
                 self._count += 1
                 return
         context: ErrorContext = call.error_context() if call is not None else {}
@@ -45,5 +47,7 @@ class InFlight:
 
     def leave(self) -> None:
         """End a call."""
+        if self._limit is None:
+            return
         with self._lock:
             self._count -= 1

@@ -43,6 +43,8 @@ class RetryBudget:
 
     def succeeded(self) -> None:
         """Note that a call succeeded."""
+        if self._parts == self._most:
+            return  # nothing to be earned, as nearly always
         with self._lock:
             self._parts = min(self._most, self._parts + self._earned)
 

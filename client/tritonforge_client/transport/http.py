@@ -24,6 +24,7 @@ from tritonforge_client.core.http11 import (
     reply_reader,
     request_head,
 )
+from tritonforge_client.core.http_compression import compressed_request
 from tritonforge_client.core.http_dialect import HttpDialect
 from tritonforge_client.core.request import ReplyFormatError
 from tritonforge_client.errors import Cancelled, ConnectionFailed, TritonError
@@ -74,6 +75,7 @@ class HttpTransport:
             ConnectionFailed: No connection could be made, it broke, or what came was no reply.
             Cancelled: The transport was closed.
         """
+        request = compressed_request(request, call.compression)
         head = request_head(request, self.endpoint, call.headers)
         call.remaining_s()
         connection = self._take(call)

@@ -22,6 +22,7 @@ from tritonforge_client.core.http11 import (
     reply_reader,
     request_head,
 )
+from tritonforge_client.core.http_compression import compressed_request
 from tritonforge_client.core.http_dialect import HttpDialect
 from tritonforge_client.core.request import ReplyFormatError
 from tritonforge_client.transport.http import (
@@ -74,6 +75,7 @@ class AsyncHttpTransport:
             ConnectionFailed: No connection could be made, it broke, or what came was no reply.
             Cancelled: The transport was closed.
         """
+        request = compressed_request(request, call.compression)
         head = request_head(request, self.endpoint, call.headers)
         call.remaining_s()
         if self._closed:
