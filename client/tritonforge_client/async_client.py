@@ -14,7 +14,7 @@ from typing_extensions import Self
 from tritonforge_client.async_model import AsyncModel
 from tritonforge_client.core.administration import RepositoryModel, ServerMetadata
 from tritonforge_client.core.caller import Caller
-from tritonforge_client.core.effects import Pause, Send, Steps
+from tritonforge_client.core.effects import Effect, Pause, Send, Steps
 from tritonforge_client.core.request import Inputs
 from tritonforge_client.core.session import Session
 from tritonforge_client.core.statistics import ModelStatistics
@@ -69,6 +69,7 @@ class AsyncClient:
         )
         options = options if options is not None else Options()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._turn = asyncio.Lock()
         caller = Caller(f"{type(self).__name__}({target!r})", made, options, balance, hooks)
         self._session = Session(caller)
 
@@ -287,7 +288,7 @@ class AsyncClient:
             effect = next(steps)
             while True:
                 try:
-                    outcome = await _done(effect)
+                    outcome = await self._done(effect)
                 except BaseException as error:  # noqa: BLE001 - the steps decide
                     effect = steps.throw(error)
                 else:
@@ -296,6 +297,16 @@ class AsyncClient:
             result: T = stop.value
             return result
 
+    async def _done(self, effect: Effect) -> Any:
+        if isinstance(effect, Send):
+            return await effect.transport.send(effect.request, effect.call)
+        if isinstance(effect, Pause):
+            await asyncio.sleep(effect.pause_s)
+        else:
+            async with self._turn:  # given on in a later round of the loop
+                await asyncio.sleep(0)
+        return None
+
     def _stay_in_loop(self) -> None:
         """Refuse a second event loop: the connections belong to the first."""
         loop = asyncio.get_running_loop()
@@ -303,10 +314,3 @@ class AsyncClient:
             self._loop = loop
         elif loop is not self._loop:
             raise RuntimeError(f"{self!r} belongs to another event loop; make one in each loop")
-
-
-async def _done(effect: Send | Pause) -> Any:
-    if isinstance(effect, Pause):
-        await asyncio.sleep(effect.pause_s)
-        return None
-    return await effect.transport.send(effect.request, effect.call)

@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from tritonforge_client.core.administration import RepositoryModel, ServerMetadata
 from tritonforge_client.core.caller import Caller
-from tritonforge_client.core.effects import Pause, Send, Steps
+from tritonforge_client.core.effects import Effect, Pause, Send, Steps
 from tritonforge_client.core.request import Inputs
 from tritonforge_client.core.session import Session
 from tritonforge_client.core.statistics import ModelStatistics
@@ -293,8 +293,9 @@ class Client:
             return result
 
 
-def _done(effect: Send | Pause) -> Any:
+def _done(effect: Effect) -> Any:
+    if isinstance(effect, Send):
+        return effect.transport.send(effect.request, effect.call)
     if isinstance(effect, Pause):
         time.sleep(effect.pause_s)
-        return None
-    return effect.transport.send(effect.request, effect.call)
+    return None

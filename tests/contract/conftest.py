@@ -24,10 +24,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedTriton]
 KINDS = ("grpc", "http", "grpc-async", "http-async")
 
 
-def made_client(kind: str, server: EmbeddedTriton | str, **options: Any) -> Client:
-    """A client of one kind, of a server or a target; asynchronous ones behind blocking methods."""
+def made_client(kind: str, server: EmbeddedTriton | str | list[str], **options: Any) -> Client:
+    """A client of one kind, of a server or of targets; asynchronous ones behind blocking methods."""
     protocol, _, is_async = kind.partition("-")
-    url = server if isinstance(server, str) else server.grpc_url if protocol == "grpc" else server.http_url
+    url: Any = server
+    if isinstance(server, EmbeddedTriton):
+        url = server.grpc_url if protocol == "grpc" else server.http_url
     return cast("Client", BlockingClient(url, **options)) if is_async else Client(url, **options)
 
 

@@ -134,7 +134,7 @@ def test_a_server_that_came_back_learns_the_regions_again(tmp_path: Path) -> Non
     options: dict[str, Any] = {"model_control_mode": "explicit", "load_models": ["identity"]}
     first = EmbeddedTriton(repository, **options)
     with first:
-        ports = {
+        ports: dict[str, Any] = {
             f"{name}_port": int(url.rpartition(":")[2])
             for name, url in (("http", first.http_url), ("grpc", first.grpc_url))
         }

@@ -41,4 +41,10 @@ class Pause:
     pause_s: float
 
 
-Steps: TypeAlias = Generator[Send | Pause, Any, T]
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Let others go first before much is copied: an event loop is blocked by one large message at a time."""
+
+
+Effect: TypeAlias = Send | Pause | Turn
+Steps: TypeAlias = Generator[Effect, Any, T]

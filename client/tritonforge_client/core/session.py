@@ -28,7 +28,7 @@ from tritonforge_client.core.check import (
 )
 from tritonforge_client.core.classification import Classification, check_count, classifications_from_reply
 from tritonforge_client.core.config import drifts_between, model_spec_from_config
-from tritonforge_client.core.effects import Pause, Steps
+from tritonforge_client.core.effects import Pause, Steps, Turn
 from tritonforge_client.core.exchange import Dialect, Exchange
 from tritonforge_client.core.placement import Placement, check_placed
 from tritonforge_client.core.request import (
@@ -63,6 +63,8 @@ Tensors: TypeAlias = "tuple[InputTensor, ...]"
 Outputs: TypeAlias = "tuple[RequestedOutput, ...]"
 Build = Callable[[Tensors, Outputs, Call], InferRequest]
 
+# Copying so much takes about a millisecond.
+_LARGE_BYTES: Final = 1 << 20
 # Between two questions of wait_ready: soon at first, then seldom enough not to disturb the server.
 _FIRST_PAUSE_S: Final = 0.02
 _LAST_PAUSE_S: Final = 0.5
@@ -312,6 +314,8 @@ class Session:
         repeatable: bool = True,
     ) -> Steps[tuple[InferReply, Call]]:
         """Run a request, its tensors in shared memory where that is wanted and pays."""
+        if sum(len(tensor.data) for tensor in tensors) >= _LARGE_BYTES:
+            yield Turn()
         placement = self._memory.placement(tensors, outputs, spec, options.shared_memory, call)
         if placement is None:
             ask: Ask[InferReply] = lambda d, attempt: d.infer(build(tensors, outputs, attempt))  # noqa: E731

@@ -83,6 +83,8 @@ _RULES: Final = (
         ConnectionFailed,
         "check that the server runs at this address",
     ),
+    # What gRPC says of bytes that are not HTTP/2.
+    _rule("UNKNOWN INTERNAL", r"failed parsing http/2|stream removed|received rst_stream", ConnectionFailed),
     # Triton's HTTP server answers 400 to codes that have no HTTP status of their own.
     _rule("INVALID_ARGUMENT", r"\bcancell?ed\b", Cancelled),
     _rule("UNAVAILABLE", "", Unavailable),

@@ -225,14 +225,14 @@ class _Connection(asyncio.BufferedProtocol):
 
     def exchange(self, head: bytes, request: HttpRequest, left_s: float) -> asyncio.Future[HttpResponse]:
         """Send a request; the future gets its reply, or why there is none."""
-        self.reusable = False
+        is_open, self.reusable = self.reusable and not self._transport.is_closing(), False
         self._reply = self._loop.create_future()
         self._timer = self._loop.call_later(left_s, self._fail, TimeoutError("timed out"))
         self._reader = reply_reader(request.method, self._scratch)
         self._wanted = next(self._reader)
         self._unsent = pieces_from_buffers((head, *request.body), join_below_bytes=JOIN_BELOW_BYTES)
         reply = self._reply
-        if self._transport.is_closing():
+        if not is_open:
             self._fail(ConnectionResetError(_CLOSED_BY_SERVER))
         self._write()
         return reply
@@ -272,6 +272,8 @@ class _Connection(asyncio.BufferedProtocol):
         if exc is None:
             self._read_end()
         self._fail(exc or ConnectionResetError(_CLOSED_BY_SERVER))
+        # asyncio's TLS transport counts as open until it is told.
+        self._transport.abort()
         self._all_open.discard(self)
         self._all_idle.pop(self, None)
         if not self.lost.done():
@@ -312,8 +314,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     def _succeed(self, received: ReceivedReply) -> None:
         # A server may refuse a request before it has read all of it.
-        is_sent = len(self._unsent) == 0 and self._transport.get_write_buffer_size() == 0
-        self.reusable = received.reusable and is_sent
+        self.reusable = received.reusable and len(self._unsent) == 0 and self._transport.get_write_buffer_size() == 0
         reply = self._settled()
         if reply is not None and not reply.done():
             reply.set_result(received.response)

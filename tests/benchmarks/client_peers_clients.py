@@ -1,0 +1,167 @@
+"""The clients that ``client_peers.py`` compares, by name; a new one is a line in a table."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from tritonforge_client import AsyncClient, Client
+
+Array = npt.NDArray[np.float32]
+Call = Callable[[], Any]
+AsyncCall = Callable[[], Awaitable[Any]]
+C = TypeVar("C")
+
+MODEL = "identity"
+
+
+@dataclass(frozen=True)
+class Peer(Generic[C]):
+    """A client that is compared: what it needs, and how it is opened at a URL for calls with one array."""
+
+    protocol: str
+    package: str
+    open: Callable[[str, Array], C]
+
+    @property
+    def installed(self) -> bool:
+        """Whether it can be measured here."""
+        return importlib.util.find_spec(self.package) is not None
+
+
+def host_of(url: str) -> str:
+    """``host:port`` of a URL."""
+    return url.partition("://")[2]
+
+
+@contextmanager
+def ours(url: str, array: Array) -> Iterator[Call]:
+    """Our blocking client, its requests checked against the model's spec."""
+    with Client(url) as client:
+        model = client.bind(client.spec(MODEL))
+        yield lambda: model.infer({"x": array})["y"]
+
+
+@contextmanager
+def tritonclient(url: str, array: Array) -> Iterator[Call]:
+    """NVIDIA's client as its examples use it: tensors are made for each call."""
+    module: Any = import_module(f"tritonclient.{url.partition(':')[0]}")
+    with module.InferenceServerClient(host_of(url)) as client:
+
+        def call() -> Any:
+            tensor = module.InferInput("x", array.shape, "FP32")
+            tensor.set_data_from_numpy(array)
+            return client.infer(MODEL, [tensor]).as_numpy("y")
+
+        yield call
+
+
+@contextmanager
+def pytriton(url: str, array: Array) -> Iterator[Call]:
+    """PyTriton's client."""
+    module: Any = import_module("pytriton.client")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a timeout that it has, and does not support over gRPC
+        client = module.ModelClient(url, MODEL)
+    with client:
+        yield lambda: client.infer_batch(array)["y"]
+
+
+def tritony(*, run_async: bool) -> Callable[[str, Array], AbstractContextManager[Call]]:
+    """tritony's client; it runs an event loop for each call unless told otherwise."""
+
+    @contextmanager
+    def opened(url: str, array: Array) -> Iterator[Call]:
+        module: Any = import_module("tritony")
+        protocol = url.partition(":")[0]
+        client = module.InferenceClient.create_with(MODEL, host_of(url), protocol=protocol, run_async=run_async)
+        try:
+            yield lambda: client(array)
+        finally:
+            client.triton_client.close()
+
+    return opened
+
+
+@asynccontextmanager
+async def ours_aio(url: str, array: Array) -> AsyncIterator[AsyncCall]:
+    """Our asynchronous client, its requests checked against the model's spec."""
+    async with AsyncClient(url) as client:
+        model = client.bind(await client.spec(MODEL))
+
+        async def call() -> Any:
+            return (await model.infer({"x": array}))["y"]
+
+        yield call
+
+
+@asynccontextmanager
+async def tritonclient_aio(
+    url: str, array: Array, *, headers: Mapping[str, str] | None = None
+) -> AsyncIterator[AsyncCall]:
+    """NVIDIA's asynchronous client."""
+    module: Any = import_module(f"tritonclient.{url.partition(':')[0]}.aio")
+    async with module.InferenceServerClient(host_of(url)) as client:
+
+        async def call() -> Any:
+            tensor = module.InferInput("x", array.shape, "FP32")
+            tensor.set_data_from_numpy(array)
+            return (await client.infer(MODEL, [tensor], headers=headers)).as_numpy("y")
+
+        yield call
+
+
+BASELINE = "tritonclient"
+SYNC: dict[str, Peer[AbstractContextManager[Call]]] = {
+    "ours grpc": Peer("grpc", "tritonforge_client", ours),
+    "tritonclient grpc": Peer("grpc", "tritonclient", tritonclient),
+    "pytriton grpc": Peer("grpc", "pytriton", pytriton),
+    "tritony grpc": Peer("grpc", "tritony", tritony(run_async=True)),
+    "tritony grpc, run_async=False": Peer("grpc", "tritony", tritony(run_async=False)),
+    "ours http": Peer("http", "tritonforge_client", ours),
+    "tritonclient http": Peer("http", "tritonclient", tritonclient),
+    "pytriton http": Peer("http", "pytriton", pytriton),
+    "tritony http": Peer("http", "tritony", tritony(run_async=True)),
+}
+ASYNC: dict[str, Peer[AbstractAsyncContextManager[AsyncCall]]] = {
+    "ours grpc": Peer("grpc", "tritonforge_client", ours_aio),
+    "tritonclient grpc": Peer("grpc", "tritonclient", tritonclient_aio),
+    "ours http": Peer("http", "tritonforge_client", ours_aio),
+    # Left alone, aiohttp asks for gzip and Triton compresses the tensors: a line of its own, not what others are
+    # measured by.
+    "tritonclient http": Peer(
+        "http", "tritonclient", partial(tritonclient_aio, headers={"Accept-Encoding": "identity"})
+    ),
+    "tritonclient http, its gzip": Peer("http", "tritonclient", tritonclient_aio),
+}
+# How each client is imported and made, and how it calls.
+_IMPORT_TRITONCLIENT = "import tritonclient.{0} as t; client = t.InferenceServerClient('{1}')"
+_CALL_TRITONCLIENT = (
+    "x = t.InferInput('x', array.shape, 'FP32'); x.set_data_from_numpy(array); "
+    "client.infer('identity', [x]).as_numpy('y')"
+)
+FRESH = {
+    "ours": (
+        "from tritonforge_client import Client; client = Client('{0}://{1}')",
+        "client.infer('identity', {'x': array})",
+    ),
+    "tritonclient": (_IMPORT_TRITONCLIENT, _CALL_TRITONCLIENT),
+    "pytriton": (
+        "from pytriton.client import ModelClient; client = ModelClient('{0}://{1}', 'identity')",
+        "client.infer_batch(array)",
+    ),
+}
+
+
+def baselines_of(peers: Mapping[str, Peer[Any]]) -> dict[str, str]:
+    """tritonclient over the same protocol, by client."""
+    return {name: f"{BASELINE} {peer.protocol}" for name, peer in peers.items()}
