@@ -11,7 +11,7 @@ from typing import Literal
 from tritonforge_client.errors import DeadlineExceeded, ErrorContext
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Call:
     """One call from its first check to its last byte; every attempt of it shares its deadline.
 

@@ -51,6 +51,8 @@ def check_way(spec: ModelSpec, way: Literal["single", "sequence", "stream"], cal
         InvalidInput: The model wants another way. (A decoupled model answers unary requests with an error, a sequence
             model those without a sequence id.)
     """
+    if way == "single" and not spec.decoupled and not spec.sequence:
+        return
     wanted: Literal["single", "sequence", "stream"] = (
         "stream" if spec.decoupled else "sequence" if spec.sequence else "single"
     )

@@ -15,7 +15,7 @@ from tritonforge_client.core.call import Call
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Send:
     """Send a request over a transport; the outcome is its reply.
 

@@ -16,7 +16,7 @@ from tritonforge_client.core.request import InferReply, InferRequest, StreamPart
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class HttpRequest:
     """A request over HTTP/1.1.
 
@@ -33,7 +33,7 @@ class HttpRequest:
     body: tuple[bytes | memoryview, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class HttpResponse:
     """A whole reply over HTTP/1.1.
 
@@ -48,7 +48,7 @@ class HttpResponse:
     body: bytes | memoryview
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class GrpcRequest:
     """A unary request over gRPC.
 
@@ -61,7 +61,7 @@ class GrpcRequest:
     message: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Exchange(Generic[T]):
     """One request and how its reply is read.
 

@@ -316,7 +316,9 @@ class Session:
         """Run a request, its tensors in shared memory where that is wanted and pays."""
         if sum(len(tensor.data) for tensor in tensors) >= _LARGE_BYTES:
             yield Turn()
-        placement = self._memory.placement(tensors, outputs, spec, options.shared_memory, call)
+        placement = None
+        if options.shared_memory != "off":
+            placement = self._memory.placement(tensors, outputs, spec, options.shared_memory, call)
         if placement is None:
             ask: Ask[InferReply] = lambda d, attempt: d.infer(build(tensors, outputs, attempt))  # noqa: E731
             reply, attempt = yield from self.caller.ask(ask, options, call, repeatable=repeatable)

@@ -39,8 +39,6 @@ class SharedMemory:
         Raises:
             ServerError: ``system`` was asked for and this system has no shared memory, or not so much.
         """
-        if use == "off":
-            return None
         try:
             placement = Placement(self._pool, tensors, outputs, spec)
         except OSError as error:
