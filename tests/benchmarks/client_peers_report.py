@@ -70,6 +70,8 @@ BUDGETS = (
     Budget("sync", "256 B", "ours grpc", "ratio", 1.05),
     Budget("sync", "0.6 MB", "ours grpc", "ratio", 0.35),
     Budget("sync", "4.2 MB", "ours grpc", "ratio", 0.40),
+    Budget("sync", "0.6 MB", "ours grpc, shared memory", "ratio", 0.20),
+    Budget("sync", "4.2 MB", "ours grpc, shared memory", "ratio", 0.10),
     Budget("sync", "0.6 MB", "ours http", "ratio", 0.45),
     Budget("sync", "4.2 MB", "ours http", "ratio", 0.65),
     Budget("async", "256 B, 64 at once", "ours grpc", "ratio", 0.80),
