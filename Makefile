@@ -9,7 +9,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 SERVER_ALONE := $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 13))' \
 	&& $(BIN)/pip install --quiet --no-deps nvidia-pytriton==0.7.0 || true
 
-.PHONY: demo test check unit format train test-slow test-peer test-torch test-gpu help
+.PHONY: demo test check unit api format train test-slow test-peer test-torch test-gpu help
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -54,6 +54,9 @@ test-gpu: ## Tests with TensorRT on a GPU, in the Python that has them
 
 test-slow: $(DEV_STAMP) ## Tests that take minutes or gigabytes
 	$(BIN)/pytest -m slow
+
+api: $(DEV_STAMP) ## A page about every public name of the client, in build/api
+	$(BIN)/pdoc --docformat google --output-directory build/api tritonforge_client
 
 format: $(DEV_STAMP) ## Format and mend what is safe to mend
 	$(BIN)/ruff format .
