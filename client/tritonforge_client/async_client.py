@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from numpy.typing import NDArray
 from typing_extensions import Self
@@ -26,6 +25,9 @@ from tritonforge_client.spec import ModelSpec
 from tritonforge_client.tls import TLS
 from tritonforge_client.transport.base import AsyncTransport
 from tritonforge_client.transport.target import async_transport_from_target, targets_of
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -68,7 +70,11 @@ class AsyncClient:
             [transport] if transport is not None else [async_transport_from_target(t, tls) for t in targets_of(target)]
         )
         options = options if options is not None else Options()
+        import asyncio  # takes longer than the rest of the client, and who comes here has it already
+
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._running_loop = asyncio.get_running_loop
+        self._sleep = asyncio.sleep
         self._turn = asyncio.Lock()
         caller = Caller(f"{type(self).__name__}({target!r})", made, options, balance, hooks)
         self._session = Session(caller)
@@ -301,15 +307,15 @@ class AsyncClient:
         if isinstance(effect, Send):
             return await effect.transport.send(effect.request, effect.call)
         if isinstance(effect, Pause):
-            await asyncio.sleep(effect.pause_s)
+            await self._sleep(effect.pause_s)
         else:
             async with self._turn:  # given on in a later round of the loop
-                await asyncio.sleep(0)
+                await self._sleep(0)
         return None
 
     def _stay_in_loop(self) -> None:
         """Refuse a second event loop: the connections belong to the first."""
-        loop = asyncio.get_running_loop()
+        loop = self._running_loop()
         if self._loop is None:
             self._loop = loop
         elif loop is not self._loop:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import secrets
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 from typing_extensions import Self
@@ -19,10 +17,13 @@ from tritonforge_client.core.request import Inputs
 from tritonforge_client.core.sequence import SequenceStep
 from tritonforge_client.core.session import Session
 from tritonforge_client.core.stream import Stream
-from tritonforge_client.model import warn_of_open_sequence
+from tritonforge_client.model import drawn_sequence_id, warn_of_open_sequence
 from tritonforge_client.options import Options
 from tritonforge_client.reply import Reply
 from tritonforge_client.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class AsyncModel:
@@ -147,6 +148,8 @@ class AsyncModel:
         Raises:
             TritonError: As for ``infer``, at the item that failed; requests that were not sent yet are not sent.
         """
+        import asyncio
+
         waiting: deque[list[asyncio.Task[dict[str, NDArray[Any]]]]] = deque()
         free = asyncio.Semaphore(concurrency)
 
@@ -258,7 +261,7 @@ class AsyncModelSequence:
         self._options = options
         self._is_open = False
         self.spec = spec
-        self.id = id if id is not None else secrets.randbits(62) + 1
+        self.id = id if id is not None else drawn_sequence_id()
 
     async def infer(
         self,
@@ -350,6 +353,8 @@ async def _each(items: Iterable[Inputs] | AsyncIterable[Inputs]) -> AsyncIterato
 
 
 async def _ended(tasks: list[asyncio.Task[Any]]) -> None:
+    import asyncio
+
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 from typing_extensions import Self
@@ -23,6 +22,9 @@ from tritonforge_client.core.stream import Stream
 from tritonforge_client.options import Options
 from tritonforge_client.reply import Reply
 from tritonforge_client.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 
 class Model:
@@ -147,6 +149,8 @@ class Model:
         Raises:
             TritonError: As for ``infer``, at the item that failed; requests that were not sent yet are not sent.
         """
+        from concurrent.futures import ThreadPoolExecutor  # brings logging, which takes longer than the client
+
         waiting: deque[list[Future[dict[str, NDArray[Any]]]]] = deque()
         pool = ThreadPoolExecutor(concurrency, thread_name_prefix="tritonforge-map")
         try:
@@ -253,7 +257,7 @@ class ModelSequence:
         self._options = options
         self._is_open = False
         self.spec = spec
-        self.id = id if id is not None else secrets.randbits(62) + 1
+        self.id = id if id is not None else drawn_sequence_id()
 
     def infer(
         self,
@@ -315,6 +319,11 @@ class ModelSequence:
     ) -> None:
         if self._is_open and error is None:
             warn_of_open_sequence(self.spec.name, self.id)
+
+
+def drawn_sequence_id() -> int:
+    """An id that no other sequence has, also in a forked process."""
+    return 1 + (int.from_bytes(os.urandom(8), "little") >> 2)
 
 
 def warn_of_open_sequence(model: str, sequence_id: int | str) -> None:

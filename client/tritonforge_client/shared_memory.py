@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import secrets
 import threading
 import weakref
 from dataclasses import dataclass
@@ -39,7 +38,7 @@ class SystemRegion:
     """
 
     def __init__(self, size_bytes: int) -> None:
-        self.name = f"tritonforge-{os.getpid()}-{secrets.token_hex(8)}"
+        self.name = f"tritonforge-{os.getpid()}-{os.urandom(8).hex()}"
         self.key = f"/{self.name}"
         self.size_bytes = size_bytes
         self._path = _FOLDER / self.name

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from tritonforge_client.core.call import Call
 from tritonforge_client.core.check import tensors_from_inputs
 from tritonforge_client.core.grpc_codec import bytes_from_request, reply_from_bytes, stream_reply_from_bytes
-from tritonforge_client.core.proto import service_pb2
+from tritonforge_client.core.proto import messages
 from tritonforge_client.core.request import (
     InferRequest,
     InputTensor,
@@ -73,7 +73,7 @@ def test_requests_are_byte_for_byte_those_of_protobuf(
             parameters=parameters,
         )
     )
-    theirs = service_pb2().ModelInferRequest(model_name=texts[0], model_version=texts[1], id=texts[2])
+    theirs = messages().ModelInferRequest(model_name=texts[0], model_version=texts[1], id=texts[2])
     for tensor in tensors:
         theirs.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
         theirs.raw_input_contents.append(bytes(tensor.data))
@@ -91,7 +91,7 @@ def test_requests_are_byte_for_byte_those_of_protobuf(
 def test_replies_of_protobuf_are_read(
     outputs: dict[str, Any], texts: tuple[str, str, str], parameters: dict[str, Any]
 ) -> None:
-    message = service_pb2().ModelInferResponse(model_name=texts[0], model_version=texts[1], id=texts[2])
+    message = messages().ModelInferResponse(model_name=texts[0], model_version=texts[1], id=texts[2])
     for tensor in tensors_from_inputs(outputs, CALL):
         message.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
         message.raw_output_contents.append(bytes(tensor.data))
@@ -117,7 +117,7 @@ def assert_same(got: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> No
 
 
 def test_reply_tensors_are_views_of_the_reply() -> None:
-    message = service_pb2().ModelInferResponse()
+    message = messages().ModelInferResponse()
     message.outputs.add(name="y", datatype="FP32", shape=[1000])
     message.raw_output_contents.append(np.arange(1000, dtype=np.float32).tobytes())
     data = message.SerializeToString()
@@ -143,7 +143,7 @@ TYPED = [
 
 @pytest.mark.parametrize(("datatype", "field", "values"), TYPED)
 def test_typed_contents_are_read(datatype: str, field: str, values: list[Any]) -> None:
-    message = service_pb2().ModelInferResponse()
+    message = messages().ModelInferResponse()
     output = message.outputs.add(name="y", datatype=datatype, shape=[2, 1])
     getattr(output.contents, field).extend(values)
     message.outputs.add(name="empty", datatype=datatype, shape=[0, 3])
@@ -160,7 +160,7 @@ def test_damaged_replies_never_end_in_another_error(data: bytes) -> None:
 
 
 def whole_reply() -> bytes:
-    message = service_pb2().ModelInferResponse(model_name="m", model_version="1")
+    message = messages().ModelInferResponse(model_name="m", model_version="1")
     message.outputs.add(name="y", datatype="FP32", shape=[2])
     message.raw_output_contents.append(np.ones(2, np.float32).tobytes())
     return bytes(message.SerializeToString())
@@ -186,7 +186,7 @@ def test_a_reply_cut_anywhere_never_gives_a_false_array() -> None:
     ],
 )
 def test_contradictions_are_errors(shape: list[int], blobs: list[bytes], text: str) -> None:
-    message = service_pb2().ModelInferResponse()
+    message = messages().ModelInferResponse()
     message.outputs.add(name="y", datatype="FP32", shape=shape)
     message.raw_output_contents.extend(blobs)
     with pytest.raises(ReplyFormatError, match=text):
@@ -194,7 +194,7 @@ def test_contradictions_are_errors(shape: list[int], blobs: list[bytes], text: s
 
 
 def test_unknown_datatypes_are_errors() -> None:
-    message = service_pb2().ModelInferResponse()
+    message = messages().ModelInferResponse()
     message.outputs.add(name="y", datatype="FP8", shape=[0])
     with pytest.raises(ReplyFormatError, match="'FP8'"):
         reply_from_bytes(message.SerializeToString())
@@ -217,7 +217,7 @@ def test_what_lies_in_shared_memory_is_named_and_not_sent() -> None:
             outputs=(RequestedOutput("y", region=Region("out", 8)), RequestedOutput("z", class_count=3)),
         )
     )
-    theirs = service_pb2().ModelInferRequest(model_name="m")
+    theirs = messages().ModelInferRequest(model_name="m")
     placed = theirs.inputs.add(name="a", datatype="FP32", shape=[4])
     placed.parameters["shared_memory_region"].string_param = "r"
     placed.parameters["shared_memory_byte_size"].int64_param = 16
@@ -228,11 +228,11 @@ def test_what_lies_in_shared_memory_is_named_and_not_sent() -> None:
     output.parameters["shared_memory_region"].string_param = "out"
     output.parameters["shared_memory_byte_size"].int64_param = 8
     theirs.outputs.add(name="z").parameters["classification"].int64_param = 3
-    assert service_pb2().ModelInferRequest.FromString(ours) == theirs
+    assert messages().ModelInferRequest.FromString(ours) == theirs
 
 
 def test_outputs_in_shared_memory_are_told_apart() -> None:
-    message = service_pb2().ModelInferResponse()
+    message = messages().ModelInferResponse()
     placed = message.outputs.add(name="y", datatype="INT8", shape=[2, 3])
     placed.parameters["shared_memory_region"].string_param = "out"
     message.outputs.add(name="z", datatype="INT8", shape=[2])
@@ -243,7 +243,7 @@ def test_outputs_in_shared_memory_are_told_apart() -> None:
 
 
 def test_replies_of_a_stream() -> None:
-    message = service_pb2().ModelStreamInferResponse()
+    message = messages().ModelStreamInferResponse()
     message.infer_response.model_name = "m"
     message.infer_response.outputs.add(name="y", datatype="INT8", shape=[2])
     message.infer_response.raw_output_contents.append(b"12")
@@ -251,14 +251,14 @@ def test_replies_of_a_stream() -> None:
     error, reply = stream_reply_from_bytes(message.SerializeToString())
     assert (error, reply.model, reply.parameters) == ("", "m", {"triton_final_response": True})
     assert reply.outputs["y"].tolist() == [49, 50]
-    failed = service_pb2().ModelStreamInferResponse(error_message="no")
+    failed = messages().ModelStreamInferResponse(error_message="no")
     assert stream_reply_from_bytes(failed.SerializeToString())[0] == "no"
     with pytest.raises(ReplyFormatError):
         stream_reply_from_bytes(message.SerializeToString()[:-1])
 
 
 def test_a_known_head_does_not_hide_what_follows_it() -> None:
-    message = service_pb2().ModelInferResponse(model_name="known", model_version="1")
+    message = messages().ModelInferResponse(model_name="known", model_version="1")
     message.outputs.add(name="y", datatype="INT8", shape=[2])
     message.raw_output_contents.append(b"12")
     data = message.SerializeToString()

@@ -72,11 +72,13 @@ def test_a_reply_that_trickles_ends_at_the_deadline(connect: Connect, data: byte
 def test_a_reply_that_stops_ends_at_the_deadline(connect: Connect, data: bytes) -> None:
     def answer(server: Server, connection: socket.socket) -> None:
         request_from(connection)
+        # Late, so that a time that began anew would show.
+        server.stopping.wait(0.8)
         connection.sendall(data)
         server.stopping.wait(10)
 
-    with tcp_server(answer) as server, deadline_of(0.3):
-        connect(server.port).send(timeout_s=0.3)
+    with tcp_server(answer) as server, deadline_of(1.0):
+        connect(server.port).send(timeout_s=1.0)
 
 
 def test_a_server_that_does_not_read_ends_at_the_deadline(connect: Connect) -> None:
@@ -179,8 +181,11 @@ def test_a_connection_is_not_used_again_against_the_servers_wish(connect: Connec
         assert server.connections == 2
 
 
+@pytest.mark.parametrize("in_loop", [True, False])
 @pytest.mark.parametrize("after", [b"", b"HTTP/1.1 408 Timeout\r\nContent-Length: 0\r\n\r\n"], ids=["end", "reply"])
-def test_a_connection_that_the_server_closed_while_idle_is_replaced(connect: Connect, after: bytes) -> None:
+def test_a_connection_that_the_server_closed_while_idle_is_replaced(
+    connect: Connect, after: bytes, in_loop: bool
+) -> None:
     def answer(_: Server, connection: socket.socket) -> None:
         request_from(connection)
         connection.sendall(OK)
@@ -191,7 +196,8 @@ def test_a_connection_that_the_server_closed_while_idle_is_replaced(connect: Con
         client = connect(server.port)
         for _ in range(3):
             assert client.send(b"x").status == 200
-            time.sleep(0.15)
+            assert server.ended.acquire(timeout=5)
+            client.rest(0.02, in_loop=in_loop)
         assert server.connections == 3
 
 

@@ -152,7 +152,7 @@ def test_pauses_are_random_by_themselves() -> None:
 @pytest.mark.parametrize("code", RETRIED)
 def test_what_concerns_one_endpoint_goes_to_another_at_once(code: Code) -> None:
     error = ERRORS[code]("no")
-    at_once = code in {"shutting_down", "not_ready", "connection"}
+    at_once = code in {"shutting_down", "not_ready", "connection", "unavailable"}
     assert retries(RetryPolicy()).pause_s(error, other_endpoint=True) == (0.0 if at_once else 0.025)
     assert retries(RetryPolicy()).pause_s(error, other_endpoint=False) == 0.025
 
@@ -182,7 +182,15 @@ def test_a_call_whose_time_is_over_gives_up_even_where_no_pause_is_needed() -> N
 def test_an_empty_budget_ends_the_call() -> None:
     budget = RetryBudget(0.1, full=False)
     own = Retries(RetryPolicy(), budget, call(), repeatable=True)
-    assert own.pause_s(ConnectionFailed("no"), other_endpoint=True) is None
+    assert own.pause_s(ConnectionFailed("no"), other_endpoint=False) is None
+
+
+def test_what_goes_to_another_endpoint_at_once_costs_nothing() -> None:
+    budget = RetryBudget(0.1, full=False)
+    assert (
+        Retries(RetryPolicy(), budget, call(), repeatable=True).pause_s(ConnectionFailed("no"), other_endpoint=True)
+        == 0
+    )
 
 
 @given(

@@ -1,12 +1,12 @@
 from google.protobuf.json_format import MessageToDict
 
 from tritonforge_client import InferBatchStatistics, InferStatistics, ModelStatistics, StatisticDuration
-from tritonforge_client.core.proto import service_pb2
+from tritonforge_client.core.proto import messages
 from tritonforge_client.core.statistics import model_statistics_from_json
 
 
 def field_names(message: str) -> set[str]:
-    return {field.name for field in service_pb2().DESCRIPTOR.message_types_by_name[message].fields}
+    return {field.name for field in getattr(messages(), message).DESCRIPTOR.fields}
 
 
 def test_fields_are_those_of_the_proto_file() -> None:
@@ -20,9 +20,7 @@ def test_fields_are_those_of_the_proto_file() -> None:
 
 
 def test_a_message_is_read() -> None:
-    message = service_pb2().ModelStatistics(
-        name="m", version="2", last_inference=7, inference_count=5, execution_count=3
-    )
+    message = messages().ModelStatistics(name="m", version="2", last_inference=7, inference_count=5, execution_count=3)
     for number, name in enumerate(InferStatistics.__dataclass_fields__, start=1):
         duration = getattr(message.inference_stats, name)
         duration.count, duration.ns = number, number * 1000

@@ -40,7 +40,7 @@ def test_targets(target: str, endpoint: str) -> None:
     ],
 )
 def test_other_targets_are_refused(target: str) -> None:
-    with pytest.raises(InvalidInput, match=r"target: expected grpc://host:port, http://host:port, or grpcs:// and https:// for TLS, got"):
+    with pytest.raises(InvalidInput, match=r"target: expected grpc://host:port, .*, got"):
         Client(target)
 
 

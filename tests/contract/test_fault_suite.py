@@ -40,7 +40,7 @@ from tritonforge_generator.deploy import EmbeddedTriton
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(120)]
 
-TIMEOUT_S = 0.6
+TIMEOUT_S = 0.3
 LATE_S = 0.05
 INPUTS = {"IN_FP32": np.ones((100, 1000), np.float32)}
 

@@ -38,7 +38,10 @@ def _encoded(value: object) -> bytes:
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):
-        return value.encode()
+        try:
+            return value.encode()
+        except UnicodeEncodeError as error:  # half of a surrogate pair
+            raise TypeError(f"expected text that UTF-8 can hold, got {value!r}") from error
     raise TypeError(f"expected bytes or str elements, got {type(value).__name__}")
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from tritonforge_client.core.call import Call
 from tritonforge_client.core.exchange import Exchange, GrpcRequest
 from tritonforge_client.core.grpc_codec import bytes_from_request, reply_from_bytes, stream_reply_from_bytes
-from tritonforge_client.core.proto import service_pb2
+from tritonforge_client.core.proto import messages
 from tritonforge_client.core.request import InferReply, InferRequest, ReplyFormatError, StreamPart
 from tritonforge_client.core.status import error_from_status
 from tritonforge_client.errors import ServerError
@@ -116,10 +116,8 @@ def _stream_part(message: bytes, call: Call) -> StreamPart:
 
 
 def _exchange(method: str, fields: Mapping[str, Any], read: Callable[[Any], T]) -> Exchange[T]:
-    # Asked for here, not at the top: importing tritonclient takes longer than a first inference.
-    messages = service_pb2()
-    request = getattr(messages, f"{method}Request")(**fields)
-    response = getattr(messages, f"{method}Response")
+    request = getattr(messages(), f"{method}Request")(**fields)
+    response = getattr(messages(), f"{method}Response")
 
     def parse(message: bytes, call: Call) -> T:
         from google.protobuf.message import DecodeError

@@ -18,7 +18,7 @@ from tritonforge_client.policies import RetryPolicy
 # Tokens are counted in whole parts, so that ten tenths are one.
 _PARTS: Final = 1_000_000
 # These concern one endpoint. A full queue tells of load, which another endpoint has as well.
-_AT_ONCE_ELSEWHERE: Final[frozenset[Code]] = frozenset({"shutting_down", "not_ready", "connection"})
+_AT_ONCE_ELSEWHERE: Final[frozenset[Code]] = frozenset({"shutting_down", "not_ready", "connection", "unavailable"})
 
 
 class RetryBudget:
@@ -101,13 +101,14 @@ class Retries:
         if policy is None or self._left == 0 or error.code not in policy.codes:
             return None
         pause_s = at_least_s
-        if not (other_endpoint and error.code in _AT_ONCE_ELSEWHERE):
+        elsewhere = other_endpoint and error.code in _AT_ONCE_ELSEWHERE
+        if not elsewhere:
             pause_s += self._random() * self._longest_s
         # Who would only wait for the deadline gives up now. NaN gives up too.
         if not pause_s < self._call.timeout_s - self._call.elapsed_s:
             return None
-        # Last, so that only attempts that are made cost a token.
-        if not self._budget.take():
+        # Last, so that only attempts that are made cost a token. One that goes elsewhere adds no load where it failed.
+        if not elsewhere and not self._budget.take():
             return None
         self._left -= 1
         self._longest_s = min(policy.maximum_s, self._longest_s * policy.multiplier)

@@ -34,6 +34,7 @@ class GrpcTransport:
         self.dialect = GrpcDialect()
         self._channel = channel_to(grpc, self.endpoint, tls)
         self._methods: dict[str, Any] = {}
+        self._closed = False
 
     def send(self, request: GrpcRequest, call: Call) -> bytes:
         """Send one message and return the reply's."""
@@ -44,7 +45,7 @@ class GrpcTransport:
         try:
             reply: bytes = method(request.message, **call_options(call))
         except grpc.RpcError as error:
-            raise error_from_rpc_error(error, call) from error
+            raise _closed(call) if self._closed else error_from_rpc_error(error, call) from error
         except ValueError as error:
             raise _closed(call) from error
         return reply
@@ -59,12 +60,13 @@ class GrpcTransport:
         try:
             yield from replies
         except grpc.RpcError as error:
-            raise error_from_rpc_error(error, call) from error
+            raise _closed(call) if self._closed else error_from_rpc_error(error, call) from error
         finally:
             replies.cancel()  # does nothing to a stream that has ended
 
     def close(self) -> None:
         """Close the channel; calls in flight end with ``Cancelled``."""
+        self._closed = True
         self._channel.close()
 
 

@@ -21,7 +21,6 @@ CHANNEL_OPTIONS: Final = (
     ("grpc.use_local_subchannel_pool", 1),
     # A server that came back is found again within a second, not within gRPC's two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
     # Retries are the client's own: gRPC's leave out requests above 256 KiB.
     ("grpc.enable_retries", 0),

@@ -48,7 +48,7 @@ class HttpTransport:
     Args:
         host: Host name or address.
         port: Port of the HTTP service.
-        tls: What is spoken over TLS is spoken with; ``None`` for none.
+        tls: How TLS is spoken; ``None`` for plain TCP.
     """
 
     dialect = HttpDialect()
@@ -220,7 +220,7 @@ class _Connection:
         pieces = pieces_from_buffers(buffers, join_below_bytes=0 if self._tls is None else JOIN_BELOW_BYTES)
         while len(pieces) > 0:
             armed = self._armed(call)
-            sent = armed.sendmsg(islice(pieces, _MAX_BUFFERS)) if self._tls is None else armed.send(pieces[0])
+            sent = armed.sendmsg(list(islice(pieces, _MAX_BUFFERS))) if self._tls is None else armed.send(pieces[0])
             while len(pieces) > 0 and sent >= len(pieces[0]):
                 sent -= len(pieces.popleft())
             if sent > 0:

@@ -226,12 +226,11 @@ class _Connection(asyncio.BufferedProtocol):
     def exchange(self, head: bytes, request: HttpRequest, left_s: float) -> asyncio.Future[HttpResponse]:
         """Send a request; the future gets its reply, or why there is none."""
         is_open, self.reusable = self.reusable and not self._transport.is_closing(), False
-        self._reply = self._loop.create_future()
+        self._unsent = pieces_from_buffers((head, *request.body), join_below_bytes=JOIN_BELOW_BYTES)
+        reply = self._reply = self._loop.create_future()
         self._timer = self._loop.call_later(left_s, self._fail, TimeoutError("timed out"))
         self._reader = reply_reader(request.method, self._scratch)
         self._wanted = next(self._reader)
-        self._unsent = pieces_from_buffers((head, *request.body), join_below_bytes=JOIN_BELOW_BYTES)
-        reply = self._reply
         if not is_open:
             self._fail(ConnectionResetError(_CLOSED_BY_SERVER))
         self._write()
@@ -239,6 +238,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     def abort(self) -> None:
         """Close the socket without sending what is left."""
+        self.reusable = False
         self._fail(ConnectionAbortedError("the connection was closed"))
         self._transport.abort()
 

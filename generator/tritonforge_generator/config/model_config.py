@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from tritonforge_client.core.proto import model_config_from_text, model_config_pb2
+from tritonforge_client.core.proto import messages, model_config_from_text
 from tritonforge_client.extras import require_extra
 from tritonforge_generator.config.fields import Field, fill_message
 from tritonforge_generator.errors import ConfigError
@@ -40,7 +40,7 @@ def model_config_from_fields(fields: tuple[Field, ...], *, heading: str, notes: 
     """
     from google.protobuf import text_format
 
-    message = model_config_pb2().ModelConfig()
+    message = messages().ModelConfig()
     fill_message(message, fields)
     text = _render(fields, heading, notes)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from tritonforge_client.core.proto import model_config_pb2
+from tritonforge_client.core.proto import messages
 
 ModelConfig: TypeAlias = Any
 """A protobuf message ``inference.ModelConfig``; protobuf makes the class at run time, so checkers cannot see it."""
@@ -14,7 +14,7 @@ Message: TypeAlias = Any
 
 def schema() -> Any:
     """Return the module with the messages of ``model_config.proto``."""
-    return model_config_pb2()
+    return messages()
 
 
 def enum_name(message: Message, field: str) -> str:

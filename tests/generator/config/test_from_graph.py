@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from support import graphs
 from support.networks import residual_network
 
-from tritonforge_client.core.proto import model_config_from_text, model_config_pb2
+from tritonforge_client.core.proto import messages, model_config_from_text
 from tritonforge_generator.config import ModelConfig, model_config_from_graph
 from tritonforge_generator.declared import declared_from_mapping
 from tritonforge_generator.errors import ConfigError, SpecError
@@ -138,9 +138,9 @@ def test_a_plan_is_for_the_tensorrt_backend(tmp_path: Path) -> None:
 
 def test_pixels_are_sent_as_clients_have_them(tmp_path: Path) -> None:
     message = config_of_option(tmp_path, "preprocess").message
-    assert message.input[0].data_type == model_config_pb2().TYPE_UINT8
+    assert message.input[0].data_type == messages().TYPE_UINT8
     assert list(message.input[0].dims) == [20, 24, 3]
-    assert message.model_warmup[0].inputs["images"].data_type == model_config_pb2().TYPE_UINT8
+    assert message.model_warmup[0].inputs["images"].data_type == messages().TYPE_UINT8
 
 
 def test_static_batch_is_given_in_full(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_scalars_are_one_element(tmp_path: Path) -> None:
 def test_dynamic_axes_and_strings(tmp_path: Path) -> None:
     config = config_of(graphs.identity(tmp_path / "m.onnx", TensorProto.STRING, ("batch", "length", 2)))
     assert list(config.message.input[0].dims) == [-1, 2]
-    assert config.message.input[0].data_type == model_config_pb2().TYPE_STRING
+    assert config.message.input[0].data_type == messages().TYPE_STRING
     assert list(config.message.model_warmup[0].inputs["x"].dims) == [16, 2]
 
 
