@@ -36,7 +36,7 @@ from tritonforge_client.extras import MissingExtraError
 from tritonforge_client.hooks import Attempt, Hook, OpenTelemetryHook, PrometheusHook
 from tritonforge_client.model import Model, ModelSequence
 from tritonforge_client.options import Options
-from tritonforge_client.policies import Balance, BreakerPolicy, HedgePolicy, RetryPolicy
+from tritonforge_client.policies import Balance, BreakerPolicy, RetryPolicy
 from tritonforge_client.reply import Reply
 from tritonforge_client.spec import ModelSpec, TensorSpec
 from tritonforge_client.tls import TLS
@@ -59,7 +59,6 @@ __all__ = [
     "CodegenError",
     "ConnectionFailed",
     "DeadlineExceeded",
-    "HedgePolicy",
     "Hook",
     "InferBatchStatistics",
     "InferStatistics",

@@ -6,7 +6,13 @@ import pytest
 
 from tritonforge_client import InvalidInput, ModelSpec, SpecDrift, TensorSpec
 from tritonforge_client.core.call import Call
-from tritonforge_client.core.check import check_reply, checked_outputs, checked_tensors, tensors_from_inputs
+from tritonforge_client.core.check import (
+    array_from_value,
+    check_reply,
+    checked_outputs,
+    checked_tensors,
+    tensors_from_inputs,
+)
 from tritonforge_client.core.request import InferReply, InputTensor
 
 CALL = Call(endpoint="h:1", timeout_s=1.0, model="resnet50")
@@ -174,3 +180,29 @@ def test_only_requested_outputs_are_expected() -> None:
     check_reply(two, reply, ("logits",), CALL)
     with pytest.raises(SpecDrift, match="output other"):
         check_reply(two, reply, (), CALL)
+
+
+class Foreign:
+    """A tensor of another library: it can be read by DLPack alone."""
+
+    def __init__(self, array: Any, device: int = 1) -> None:
+        self._array = array
+        self._device = device
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self._array.__dlpack__()
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._device, 0
+
+
+def test_tensors_of_other_libraries_are_read_where_they_lie() -> None:
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    read = array_from_value("x", Foreign(array), CALL)
+    np.testing.assert_array_equal(read, array)
+    assert np.shares_memory(read, array)
+
+
+def test_a_tensor_on_a_gpu_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="input x: expected an array, got Foreign"):
+        array_from_value("x", Foreign(np.zeros(3, np.float32), device=2), CALL)

@@ -16,11 +16,10 @@ import pytest
 from tritonforge_client import InvalidInput, errors
 from tritonforge_client.core.balance import Balancer
 from tritonforge_client.core.breaker import Breaker
-from tritonforge_client.core.hedge import Hedge
 from tritonforge_client.core.limit import InFlight
 from tritonforge_client.core.retry import RetryBudget
 from tritonforge_client.errors import Code, TooManyInFlight, TritonError
-from tritonforge_client.policies import BreakerPolicy, HedgePolicy, RetryPolicy
+from tritonforge_client.policies import BreakerPolicy, RetryPolicy
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, TritonError)]
 RETRIED = ["queue_full", "not_ready", "shutting_down", "connection", "unavailable"]
@@ -36,7 +35,6 @@ def test_defaults() -> None:
         "codes": set(RETRIED),
     }
     assert asdict(BreakerPolicy()) == {"ratio": 0.5, "window_s": 10.0, "min_calls": 20, "open_s": 5.0, "probes": 1}
-    assert asdict(HedgePolicy()) == {"delay_s": "p95", "extra": 1, "budget": 0.05}
 
 
 @pytest.mark.parametrize(
@@ -53,9 +51,6 @@ def test_defaults() -> None:
         (BreakerPolicy, "min_calls", [0, 1.5], "a whole number of at least 1"),
         (BreakerPolicy, "open_s", [0, math.nan], "seconds above 0"),
         (BreakerPolicy, "probes", [0, True], "a whole number of at least 1"),
-        (HedgePolicy, "delay_s", [0, -1, math.nan, "p99", None], "seconds above 0 and at most 1000000 or 'p95'"),
-        (HedgePolicy, "extra", [0, 1.0], "a whole number of at least 1"),
-        (HedgePolicy, "budget", [-1, 2], "a share from 0 to 1"),
     ],
 )
 def test_a_value_out_of_range_is_refused_with_what_was_expected(
@@ -73,7 +68,6 @@ def test_the_limits_themselves_are_allowed() -> None:
     RetryPolicy(attempts=1, initial_s=1e-6, maximum_s=1e-6, multiplier=1, budget=0, codes=frozenset())
     RetryPolicy(initial_s=1_000_000, maximum_s=1_000_000, budget=1)
     BreakerPolicy(ratio=1, window_s=1e-6, min_calls=1, open_s=1_000_000, probes=1)
-    HedgePolicy(delay_s=1e-6, extra=1, budget=1)
 
 
 @pytest.mark.parametrize("code", get_args(Code))
@@ -105,7 +99,7 @@ def test_codes_are_copied() -> None:
 
 @pytest.mark.parametrize(
     ("policy", "field"),
-    [(RetryPolicy(attempts=5), "codes"), (BreakerPolicy(probes=2), "ratio"), (HedgePolicy(delay_s=0.2), "extra")],
+    [(RetryPolicy(attempts=5), "codes"), (BreakerPolicy(probes=2), "ratio")],
 )
 def test_policies_are_values(policy: Any, field: str) -> None:
     assert pickle.loads(pickle.dumps(policy)) == policy
@@ -226,14 +220,3 @@ def test_threads_leave_no_call_behind() -> None:
     times(100, calls.enter)()
     with pytest.raises(TooManyInFlight):
         calls.enter()
-
-
-def test_threads_keep_the_latest_latencies_in_order() -> None:
-    hedge = Hedge(HedgePolicy())
-    for _ in range(600):
-        hedge.answered(1.0)
-    in_threads(times(20, lambda: hedge.answered(random.random())))
-    for number in range(512):
-        hedge.answered(float(number))
-    # The 487th of 0, 1, 2, ...
-    assert hedge.delay_s() == 486.0

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tritonforge_client.core.bytes_codec import bytes_from_strings
 from tritonforge_client.core.call import Call
-from tritonforge_client.core.request import InferReply, Inputs, InputTensor
+from tritonforge_client.core.request import InferReply, Inputs, InputTensor, SupportsDLPack
 from tritonforge_client.datatypes import BY_DATATYPE, datatype_from_dtype
 from tritonforge_client.errors import InvalidInput, SpecDrift
 from tritonforge_client.spec import ModelSpec, TensorSpec
@@ -163,13 +163,14 @@ def check_reply(spec: ModelSpec, reply: InferReply, outputs: Sequence[str], call
         raise SpecDrift(text, drifts=tuple(drifts), **call.error_context())
 
 
-def array_from_value(name: str, value: ArrayLike, call: Call) -> NDArray[Any]:
+def array_from_value(name: str, value: ArrayLike | SupportsDLPack, call: Call) -> NDArray[Any]:
     """Return a value as an array, without changing any element.
 
     Args:
         name: Tensor name, for the error.
-        value: An array, or anything that numpy reads as one. Lists of ``bytes`` or ``str`` become object arrays, which
-            keep trailing NUL bytes, as numpy's own ``S`` arrays do not.
+        value: An array, a tensor of another library on the CPU (DLPack), or anything that numpy reads as an array.
+            Lists of ``bytes`` or ``str`` become object arrays, which keep trailing NUL bytes, as numpy's own ``S``
+            arrays do not.
         call: The call, for errors.
 
     Returns:
@@ -184,9 +185,10 @@ def array_from_value(name: str, value: ArrayLike, call: Call) -> NDArray[Any]:
         # Strings go through object, which alone keeps each element as it is.
         if isinstance(_first_element(value), (bytes, str)):
             return np.asarray(value, dtype=np.object_)
-        array = np.asarray(value)
+        # Tensors of other libraries on the CPU are read where they lie.
+        array = np.from_dlpack(cast("Any", value)) if hasattr(value, "__dlpack__") else np.asarray(value)
         return np.asarray(value, dtype=np.object_) if array.dtype.kind in "SU" else array
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (BufferError, TypeError, ValueError, RuntimeError) as error:
         raise InvalidInput(
             f"input {name}: expected an array, got {type(value).__name__}: {error}",
             field=name,

@@ -7,14 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import ArrayLike, NDArray
 
 Parameter: TypeAlias = bool | int | float | str
 """Value of a request or reply parameter (``InferParameter``)."""
 
-Inputs: TypeAlias = Mapping[str, ArrayLike | None]
+
+class SupportsDLPack(Protocol):
+    """A tensor of another library, such as PyTorch or JAX, that can be read where it lies."""
+
+    def __dlpack__(self, *, stream: Any = None) -> Any:
+        """Give it as a DLPack capsule."""
+        ...
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """Where it lies."""
+        ...
+
+
+Inputs: TypeAlias = Mapping[str, ArrayLike | SupportsDLPack | None]
 """Arrays by tensor name; ``None`` for an optional input is the same as leaving it out."""
 
 
