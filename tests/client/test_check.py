@@ -190,6 +190,8 @@ class Foreign:
         self._device = device
 
     def __dlpack__(self, **options: Any) -> Any:
+        if self._device != 1:
+            raise BufferError("the tensor lies on a GPU")
         return self._array.__dlpack__()
 
     def __dlpack_device__(self) -> tuple[int, int]:
@@ -204,5 +206,5 @@ def test_tensors_of_other_libraries_are_read_where_they_lie() -> None:
 
 
 def test_a_tensor_on_a_gpu_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="input x: expected an array, got Foreign"):
+    with pytest.raises(InvalidInput, match="input x: expected an array, got Foreign: the tensor lies on a GPU"):
         array_from_value("x", Foreign(np.zeros(3, np.float32), device=2), CALL)
