@@ -63,6 +63,7 @@ def test_the_trace_context_is_sent(tracing: OpenTelemetryHook, spans: InMemorySp
     with tracing.attempt(ATTEMPT) as headers:
         pass
     (span,) = spans.get_finished_spans()
+    assert span.context is not None
     assert headers["traceparent"].split("-")[1:3] == [
         f"{span.context.trace_id:032x}",
         f"{span.context.span_id:016x}",

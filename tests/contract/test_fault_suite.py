@@ -1,6 +1,6 @@
 """Every fault on the way to a real Triton: the class of its error or the recovery, in time, once, and without a trace.
 
-The table in docs/client.md is made of ``FAULTS``.
+docs/client.md has a table of them.
 """
 
 from __future__ import annotations
