@@ -1,5 +1,6 @@
 """What mypy --strict and pyright say about code that uses a generated module."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -23,11 +24,16 @@ SPEC = ModelSpec(
 HEAD = """
 import numpy as np
 from numpy.typing import NDArray
-from tritonforge_client import Client, Options
+from tritonforge_client import AsyncClient, Client, Options
 
-from digits import Digits, Outputs
+from counted import AsyncCounted, Counted
+from digits import AsyncDigits, Digits, Outputs
+from repeated import AsyncRepeated, Repeated
 
 model = Digits(Client("grpc://localhost"), options=Options(timeout_s=1.0))
+waiting = AsyncDigits(AsyncClient("grpc://localhost"))
+counted, counting = Counted(Client("grpc://localhost")), AsyncCounted(AsyncClient("grpc://localhost"))
+repeated, repeating = Repeated(Client("grpc://localhost")), AsyncRepeated(AsyncClient("grpc://localhost"))
 images = np.zeros((1, 1, 8, 8), dtype=np.float32)
 doubles = np.zeros((1, 1, 8, 8), dtype=np.float64)
 """
@@ -39,7 +45,21 @@ model.infer(images=images, labels=[["a"], [b"b"]])
 model.infer(images=images, labels=np.array([["a"]], dtype=np.object_))
 model.infer_one(images=images[0], labels=["a"])
 model.infer(images=images, labels=None)
+with counted.sequence() as steps:
+    first: NDArray[np.float32] = steps.infer(images=images, end=True).probabilities
+for answer in repeated.stream(images=images):
+    each: NDArray[np.float32] = answer.probabilities
+
+
+async def in_an_event_loop() -> None:
+    one: NDArray[np.float32] = (await waiting.infer(images=images)).probabilities
+    async with counting.sequence(id="a") as steps:
+        (await steps.infer(images=images)).probabilities
+    async for answer in repeating.stream(images=images):
+        two: NDArray[np.float32] = answer.probabilities
 """
+
+MODULES = ["digits.py", "counted.py", "repeated.py"]
 
 MISTAKES = {
     "wrong input name": "model.infer(image=images)",
@@ -50,6 +70,14 @@ MISTAKES = {
     "numbers for strings": "model.infer(images=images, labels=[[1]])",
     "output typo": "model.infer(images=images).probabilites",
     "assignment to an output": "model.infer(images=images).probabilities = images",
+    "a blocking client for the asynchronous class": "AsyncDigits(Client('grpc://localhost'))",
+    "an asynchronous client for the blocking class": "Digits(AsyncClient('grpc://localhost'))",
+    "an answer that was not awaited": "waiting.infer(images=images).probabilities",
+    "wrong dtype for the asynchronous class": "waiting.infer(images=doubles)",
+    "wrong dtype in a sequence": "counted.sequence().infer(images=doubles)",
+    "a model in sequences called by itself": "counted.infer(images=images)",
+    "a decoupled model asked for one answer": "repeated.infer(images=images)",
+    "wrong dtype for a stream": "repeating.stream(images=doubles)",
     "wrong output dtype": "text: NDArray[np.str_] = model.infer(images=images).probabilities",
 }
 
@@ -58,7 +86,8 @@ MISTAKES = {
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's project: the module, correct code, and one mistake a line."""
     folder = tmp_path_factory.mktemp("project")
-    modules_from_specs([SPEC], folder)
+    counted = dataclasses.replace(SPEC, name="counted", sequence=True)
+    modules_from_specs([SPEC, counted, dataclasses.replace(SPEC, name="repeated", decoupled=True)], folder)
     (folder / "correct.py").write_text(HEAD + CORRECT)
     (folder / "mistakes.py").write_text(HEAD + "\n".join(MISTAKES.values()) + "\n")
     return folder
@@ -77,8 +106,8 @@ def lines_reported(command: list[str], folder: Path) -> dict[str, set[int]]:
 @pytest.mark.parametrize(
     "command",
     [
-        [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "correct.py", "mistakes.py", "digits.py"],
-        [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "correct.py", "mistakes.py", "digits.py"],
+        [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "correct.py", "mistakes.py", *MODULES],
+        [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "correct.py", "mistakes.py", *MODULES],
     ],
     ids=["mypy", "pyright"],
 )
