@@ -38,7 +38,7 @@ from tritonforge_client import (
 )
 from tritonforge_generator.deploy import EmbeddedTriton
 
-pytestmark = [pytest.mark.triton, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.triton, pytest.mark.slow, pytest.mark.timeout(120)]
 
 TIMEOUT_S = 0.3
 LATE_S = 0.05
