@@ -30,20 +30,6 @@ from tritonforge_client.datatypes import BY_DATATYPE
 from tritonforge_client.testing import Arrays, FakeTransport
 from tritonforge_generator.deploy import EmbeddedTriton
 
-
-@pytest.fixture(params=["blocking", "async"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def pair(kind: str) -> Iterator[tuple[Client, Fake]]:
-    """A client of each kind and the fake below it: whatever a test says holds for both."""
-    client, fake = made(kind, DIGITS, COUNTER, SUM)
-    with client:
-        yield client, fake
-
-
 # ---- answers ----
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any, get_args
 
 import numpy as np
 import pytest
-from support.fakes import AT_ONCE, COUNTER, DIGITS, IMAGES, NEVER, SUM, Fake, digits_answer, made
+from support.fakes import AT_ONCE, DIGITS, IMAGES, NEVER, SUM, Fake, digits_answer, made
 
 from tritonforge_client import (
     AsyncClient,
@@ -28,20 +27,6 @@ from tritonforge_client import (
     TritonError,
 )
 from tritonforge_client.testing import Arrays, AsyncFakeTransport, FakeTransport
-
-
-@pytest.fixture(params=["blocking", "async"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def pair(kind: str) -> Iterator[tuple[Client, Fake]]:
-    """A client of each kind and the fake below it: whatever a test says holds for both."""
-    client, fake = made(kind, DIGITS, COUNTER, SUM)
-    with client:
-        yield client, fake
-
 
 # ---- faults ----
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tritonforge_client.errors import DeadlineExceeded, ErrorContext
+from tritonforge_client.errors import Cancelled, DeadlineExceeded, ErrorContext
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,6 +60,10 @@ class Call:
     def deadline_error(self, when: str = "and no reply came; the server may still run the request") -> DeadlineExceeded:
         """The error of a call whose time is over."""
         return DeadlineExceeded(f"timeout_s={self.timeout_s:g} passed {when}", **self.error_context())
+
+    def closed_error(self) -> Cancelled:
+        """The error of a call whose client was closed meanwhile."""
+        return Cancelled("the client was closed during the call", **self.error_context())
 
     def error_context(self, server_message: str | None = None) -> ErrorContext:
         """Keyword arguments that name this call, and the server's words, in a TritonError."""

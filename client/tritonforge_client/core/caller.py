@@ -162,10 +162,9 @@ class Caller:
         self, error: TritonError, retries: Retries, tried: Sequence[int], call: Call, options: Options
     ) -> float | None:
         """How long to wait before the next attempt; ``None`` where there is none, or no endpoint for it."""
-        pause_s = retries.pause_s(error, other_endpoint=len(set(tried)) < len(self.transports))
-        if pause_s is None or not self._endpoints.is_open(call, options.breaker):
+        if not self._endpoints.is_open(call, options.breaker):
             return None
-        return pause_s
+        return retries.pause_s(error, other_endpoint=len(set(tried)) < len(self.transports))
 
     def _watched(self, attempt: Call) -> AbstractContextManager[Call]:
         """Let the hooks see an attempt; they may add headers."""

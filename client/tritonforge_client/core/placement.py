@@ -27,6 +27,9 @@ class Placement:
         outputs: The outputs that are asked for; none means all.
         spec: What the model gives, where that is known: outputs of a known size are to be written to a region.
 
+    Raises:
+        OSError: No region can be made.
+
     Attributes:
         tensors: The inputs, placed or not.
         outputs: The outputs to ask for, placed or not.
@@ -44,7 +47,11 @@ class Placement:
         self._offsets: dict[str, int] = {}
         self._sizes: Mapping[str, int] = {}
         self.tensors = self._placed_inputs(pool, tensors)
-        self.outputs = outputs if spec is None else self._placed_outputs(pool, tensors, outputs, spec)
+        try:
+            self.outputs = outputs if spec is None else self._placed_outputs(pool, tensors, outputs, spec)
+        except OSError:
+            self.release()  # the inputs' region
+            raise
 
     @property
     def regions(self) -> list[SystemRegion]:

@@ -45,7 +45,7 @@ from tritonforge_client.core.sequence import SequenceStep
 from tritonforge_client.core.shared import SharedMemory, is_lost_region
 from tritonforge_client.core.statistics import ModelStatistics, model_statistics_from_json
 from tritonforge_client.core.stream import Stream, with_final_marker
-from tritonforge_client.core.tensor import writable_copy
+from tritonforge_client.core.tensor import writable_copies
 from tritonforge_client.errors import (
     DeadlineExceeded,
     InvalidInput,
@@ -415,11 +415,8 @@ def _parameters(options: Options) -> dict[str, Parameter]:
 
 
 def _reply(reply: InferReply, options: Options, attempt: Call) -> Reply[dict[str, NDArray[Any]]]:
-    outputs: Mapping[str, NDArray[Any]] = reply.outputs
-    if options.writable:
-        outputs = {name: writable_copy(array) for name, array in outputs.items()}
     return Reply(
-        value=dict(outputs),
+        value=writable_copies(reply.outputs) if options.writable else reply.outputs,
         model_version=reply.version,
         request_id=reply.request_id,
         endpoint=attempt.endpoint,

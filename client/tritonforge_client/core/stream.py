@@ -14,7 +14,7 @@ from tritonforge_client.core.call import Call
 from tritonforge_client.core.caller import Ask
 from tritonforge_client.core.check import check_reply
 from tritonforge_client.core.request import InferRequest, StreamPart
-from tritonforge_client.core.tensor import writable_copy
+from tritonforge_client.core.tensor import writable_copies
 from tritonforge_client.options import Options
 from tritonforge_client.spec import ModelSpec
 
@@ -55,6 +55,4 @@ class Stream:
             return None
         check_reply(self.spec, part.reply, self.outputs, call)
         outputs = part.reply.outputs
-        if self.options.writable:
-            outputs = {name: writable_copy(array) for name, array in outputs.items()}
-        return outputs
+        return writable_copies(outputs) if self.options.writable else outputs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -83,9 +83,9 @@ def _element_test(entry: DataType) -> Callable[[object], bool]:
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and limits.min <= value <= limits.max
 
 
-def writable_copy(array: NDArray[Any]) -> NDArray[Any]:
-    """Return an aligned copy that may be written to."""
-    return np.array(array, order="C")
+def writable_copies(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return aligned copies that may be written to."""
+    return {name: np.array(array, order="C") for name, array in arrays.items()}
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tritonforge_client.core.call import Call
 from tritonforge_client.core.request import InferRequest, Parameter
-from tritonforge_client.errors import Cancelled, Code
+from tritonforge_client.errors import Code
 from tritonforge_client.spec import ModelSpec
 from tritonforge_client.testing.answers import Answer, arrays_from_tensors, no_shared_memory
 from tritonforge_client.testing.dialect import FakeDialect, Operation, Question
@@ -202,7 +202,7 @@ class _Fake:
     def _end(self, delivery: _Delivery, call: Call) -> Exception | None:
         """The error of a call whose answer nobody waits for any more."""
         if self._closings != delivery.closings:
-            return Cancelled("the client was closed during the call", **call.error_context())
+            return call.closed_error()
         is_over = delivery.is_late or call.elapsed_s >= call.timeout_s
         return call.deadline_error() if is_over else None
 

@@ -14,7 +14,6 @@ import grpc
 from tritonforge_client.core.call import Call
 from tritonforge_client.core.exchange import GrpcRequest
 from tritonforge_client.core.grpc_dialect import GrpcDialect
-from tritonforge_client.errors import Cancelled
 from tritonforge_client.tls import TLS
 from tritonforge_client.transport.grpc_common import SERVICE, call_options, channel_to, error_from_rpc_error
 from tritonforge_client.transport.target import endpoint_text
@@ -45,9 +44,9 @@ class GrpcTransport:
         try:
             reply: bytes = method(request.message, **call_options(call))
         except grpc.RpcError as error:
-            raise _closed(call) if self._closed else error_from_rpc_error(error, call) from error
+            raise call.closed_error() if self._closed else error_from_rpc_error(error, call) from error
         except ValueError as error:
-            raise _closed(call) from error
+            raise call.closed_error() from error  # grpcio says so when another thread closed the channel
         return reply
 
     def stream(self, request: GrpcRequest, call: Call) -> Iterator[bytes]:
@@ -56,11 +55,11 @@ class GrpcTransport:
         try:
             replies = method(iter((request.message,)), **call_options(call))
         except ValueError as error:
-            raise _closed(call) from error
+            raise call.closed_error() from error  # grpcio says so when another thread closed the channel
         try:
             yield from replies
         except grpc.RpcError as error:
-            raise _closed(call) if self._closed else error_from_rpc_error(error, call) from error
+            raise call.closed_error() if self._closed else error_from_rpc_error(error, call) from error
         finally:
             replies.cancel()  # does nothing to a stream that has ended
 
@@ -68,8 +67,3 @@ class GrpcTransport:
         """Close the channel; calls in flight end with ``Cancelled``."""
         self._closed = True
         self._channel.close()
-
-
-def _closed(call: Call) -> Cancelled:
-    """What the ``ValueError`` means that grpcio raises when the channel was closed by another thread."""
-    return Cancelled("the client was closed during the call", **call.error_context())

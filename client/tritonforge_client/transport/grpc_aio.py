@@ -13,7 +13,6 @@ import grpc.aio
 from tritonforge_client.core.call import Call
 from tritonforge_client.core.exchange import GrpcRequest
 from tritonforge_client.core.grpc_dialect import GrpcDialect
-from tritonforge_client.errors import Cancelled
 from tritonforge_client.tls import TLS
 from tritonforge_client.transport.grpc_common import SERVICE, call_options, channel_to, error_from_rpc_error
 from tritonforge_client.transport.target import endpoint_text
@@ -72,4 +71,4 @@ class AsyncGrpcTransport:
             # The channel's end cancels its calls, which is not the cancellation of the caller's task.
             if not self._closed:
                 raise
-            raise Cancelled("the client was closed during the call", **call.error_context()) from error
+            raise call.closed_error() from error

@@ -27,7 +27,7 @@ from tritonforge_client.core.http11 import (
 from tritonforge_client.core.http_compression import compressed_request
 from tritonforge_client.core.http_dialect import HttpDialect
 from tritonforge_client.core.request import ReplyFormatError
-from tritonforge_client.errors import Cancelled, ConnectionFailed, TritonError
+from tritonforge_client.errors import ConnectionFailed, TritonError
 from tritonforge_client.transport.target import endpoint_text
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class HttpTransport:
         while True:
             with self._lock:
                 if self._closed:
-                    raise closed_error(call)
+                    raise call.closed_error()
                 connection = self._idle.pop() if len(self._idle) > 0 else _Connection(*self._address, self._tls)
                 self._busy.add(connection)
             if not connection.is_stale():
@@ -248,11 +248,6 @@ class _Connection:
         return self._socket
 
 
-def closed_error(call: Call) -> Cancelled:
-    """The error of a call whose transport was closed."""
-    return Cancelled("the client was closed during the call", **call.error_context())
-
-
 def error_from_failure(failure: Exception, call: Call, *, was_connected: bool, is_closed: bool) -> TritonError:
     """What a broken exchange means.
 
@@ -267,7 +262,7 @@ def error_from_failure(failure: Exception, call: Call, *, was_connected: bool, i
     if timed_out or call.elapsed_s >= call.timeout_s:
         return call.deadline_error() if was_connected else call.deadline_error("before the request was sent")
     if is_closed:
-        return closed_error(call)
+        return call.closed_error()
     why = str(failure) or type(failure).__name__
     text = f"no connection, or it broke: {why}; check that the server runs at this address"
     return ConnectionFailed(text, **call.error_context())

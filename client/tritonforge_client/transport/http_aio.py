@@ -28,7 +28,6 @@ from tritonforge_client.core.request import ReplyFormatError
 from tritonforge_client.transport.http import (
     JOIN_BELOW_BYTES,
     MAX_IDLE_CONNECTIONS,
-    closed_error,
     error_from_failure,
 )
 from tritonforge_client.transport.target import endpoint_text
@@ -79,7 +78,7 @@ class AsyncHttpTransport:
         head = request_head(request, self.endpoint, call.headers)
         call.remaining_s()
         if self._closed:
-            raise closed_error(call)
+            raise call.closed_error()
         connection = self._idle_connection() or await self._connected(call)
         try:
             return await connection.exchange(head, request, call.timeout_s - call.elapsed_s)
@@ -134,7 +133,7 @@ class AsyncHttpTransport:
             self._abandon(task)
             raise call.deadline_error("before the request was sent")
         if task.cancelled():
-            raise closed_error(call)
+            raise call.closed_error()
         try:
             return task.result()
         # A ValueError is a host name that no resolver would take.
