@@ -59,7 +59,7 @@ class _Bert(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
         # Everything stated in plain arithmetic: what transformers computes itself needs more than TensorRT 8.6 has.
-        added = (1.0 - attention_mask[:, None, None, :].to(torch.float32)) * -1e4
+        added = (1.0 - attention_mask[:, None, None, :].to(self.bert.dtype)) * -1e4
         positions = torch.arange(TOKENS, device=input_ids.device)[None]
         tokens = {"input_ids": input_ids, "token_type_ids": input_ids * 0, "position_ids": positions}
         return self.bert(**tokens, attention_mask=added).last_hidden_state

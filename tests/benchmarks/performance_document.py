@@ -47,13 +47,13 @@ PLAIN_GOAL, WARM_GOAL = 1.05, 0.25
 SERVED_GOALS = {"float32 wire": 5_000, "uint8 wire": 11_000, "uint8 shared memory": 20_000}
 """Images a second that are asked of the embedded server."""
 _ONE_IMAGE = (
-    "the server's and the backend's work for each request. More instances make it worse: they split the 16 requests in "
+    "the server's and the backend's work for each request. Four instances make it worse: they split the 16 requests in "
     "flight into smaller batches, and the GPU takes turns between their processes"
 )
 SERVED_BOUNDS = {
     "float32 wire": (
-        "the bytes, 602 KB an image through the socket and two copies. One instance does all copies of the backend "
-        "alone and leaves the GPU idle three quarters of the time; with two it waits a fifth of the time"
+        "the bytes, 602 KB an image through the socket and two copies, so the host's processor and not the GPU. One "
+        "instance does all copies of the backend alone and leaves the GPU idle most of the time"
     ),
     "uint8 wire": "the GPU, which is busy all the time with batches of less than 64: only 96 images are in flight",
     "uint8 shared memory": "the GPU, which the instances' processes take in turns",
@@ -115,7 +115,8 @@ def _served(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         "ResNet-50 in FP16, `max_batch_size` 64, clients and server on one machine, over gRPC; `float32` are images of "
         "602 KB in NCHW, `uint8` are pixels of 150 KB with the preprocessing in the plan. Every answer was compared "
         f"with the first one to the same images; {wrong} differed. Each process waits for its answer before it asks "
-        "again. The column `C++ backend` is what TensorRT's own backend gave elsewhere, on the same kind of GPU with "
+        "again. Each number of instances was a run of its own, not all on one host. The column `C++ backend` is what "
+        "TensorRT's own backend gave elsewhere, on the same kind of GPU with "
         "another plan of this network: a comparison of scale only."
     )
     yield _table(

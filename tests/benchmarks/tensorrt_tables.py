@@ -59,7 +59,7 @@ NETWORKS = {
     "bert_base": Network("BERT-base, 128 tokens", (1, 8, 32, 64), 64),
     "gpt2": Network("GPT-2 size, 128 tokens", (1, 8, 32, 64), 64),
 }
-SKIPPED = ("pytorch:FP32", "tensorrt:FP32")
+SKIPPED = ("pytorch:FP32",)
 
 
 def main() -> int:
@@ -142,7 +142,7 @@ def _options(name: str, network: Network, folder: Path, arguments: argparse.Name
     interpreters = interpreters_from_flags(arguments.python, arguments.env)
     pytorch = interpreters.get("pytorch", Interpreter())
     interpreters["pytorch"] = replace(pytorch, variables=(*pytorch.variables, ("PYTHONPATH", str(HERE.absolute()))))
-    skipped = () if arguments.fp32_plans else SKIPPED
+    skipped = SKIPPED if arguments.fp32_plans else (*SKIPPED, "tensorrt:FP32")
     return BenchOptions(
         batch_sizes=network.batch_sizes,
         precisions=("FP32", "TF32", "FP16", "INT8"),
