@@ -6,12 +6,14 @@ from tritonforge_client.client import Client
 from tritonforge_client.core.administration import RepositoryModel, ServerMetadata
 from tritonforge_client.core.classification import Classification
 from tritonforge_client.core.config import model_spec_from_config
+from tritonforge_client.core.metrics import MetricFamily, Metrics, MetricSample
 from tritonforge_client.core.statistics import (
     InferBatchStatistics,
     InferStatistics,
     ModelStatistics,
     StatisticDuration,
 )
+from tritonforge_client.cuda_memory import GpuArray
 from tritonforge_client.errors import (
     BreakerOpen,
     Cancelled,
@@ -19,6 +21,7 @@ from tritonforge_client.errors import (
     CodegenError,
     ConnectionFailed,
     DeadlineExceeded,
+    Drift,
     InvalidInput,
     ModelNotFound,
     NotReady,
@@ -36,7 +39,7 @@ from tritonforge_client.extras import MissingExtraError
 from tritonforge_client.hooks import Attempt, Hook, OpenTelemetryHook, PrometheusHook
 from tritonforge_client.model import Model, ModelSequence
 from tritonforge_client.options import Options
-from tritonforge_client.policies import Balance, BreakerPolicy, RetryPolicy
+from tritonforge_client.policies import Balance, BreakerPolicy, HedgePolicy, RetryPolicy
 from tritonforge_client.reply import Reply
 from tritonforge_client.spec import ModelSpec, TensorSpec
 from tritonforge_client.tls import TLS
@@ -59,10 +62,16 @@ __all__ = [
     "CodegenError",
     "ConnectionFailed",
     "DeadlineExceeded",
+    "Drift",
+    "GpuArray",
+    "HedgePolicy",
     "Hook",
     "InferBatchStatistics",
     "InferStatistics",
     "InvalidInput",
+    "MetricFamily",
+    "MetricSample",
+    "Metrics",
     "MissingExtraError",
     "Model",
     "ModelNotFound",

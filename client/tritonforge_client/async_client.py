@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,10 +12,12 @@ from typing_extensions import Self
 from tritonforge_client.async_model import AsyncModel
 from tritonforge_client.core.administration import RepositoryModel, ServerMetadata
 from tritonforge_client.core.caller import Caller
-from tritonforge_client.core.effects import Effect, Pause, Send, Steps
+from tritonforge_client.core.effects import Close, Effect, Pause, Race, Resolve, Send, Steps
+from tritonforge_client.core.metrics import Metrics
 from tritonforge_client.core.request import Inputs
 from tritonforge_client.core.session import Session
 from tritonforge_client.core.statistics import ModelStatistics
+from tritonforge_client.errors import Drift
 from tritonforge_client.hooks import Hook
 from tritonforge_client.options import Options
 from tritonforge_client.policies import Balance
@@ -24,7 +25,7 @@ from tritonforge_client.reply import Reply
 from tritonforge_client.spec import ModelSpec
 from tritonforge_client.tls import TLS
 from tritonforge_client.transport.base import AsyncTransport
-from tritonforge_client.transport.target import async_transport_from_target, targets_of
+from tritonforge_client.transport.target import async_transports_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -45,7 +46,8 @@ class AsyncClient:
 
     Args:
         target: ``grpc://host:port`` or ``http://host:port``, over TLS ``grpcs://`` or ``https://``; or several of one
-            protocol.
+            protocol. With ``+dns`` after the scheme, as in ``grpc+dns://host:port`` or gRPC's own ``dns:///host:port``,
+            every address of the host is a target; it is asked for them at the first call, and again when one fails.
         options: Options of every call that brings none of its own.
         balance: How calls are spread over several targets.
         tls: Certificates, for targets over TLS that need other than the usual ones.
@@ -66,9 +68,7 @@ class AsyncClient:
         hooks: Sequence[Hook] = (),
         transport: AsyncTransport | None = None,
     ) -> None:
-        made = (
-            [transport] if transport is not None else [async_transport_from_target(t, tls) for t in targets_of(target)]
-        )
+        made, names = ([transport], {}) if transport is not None else async_transports_of(target, tls)
         options = options if options is not None else Options()
         import asyncio  # takes longer than the rest of the client, and who comes here has it already
 
@@ -76,7 +76,7 @@ class AsyncClient:
         self._running_loop = asyncio.get_running_loop
         self._sleep = asyncio.sleep
         self._turn = asyncio.Lock()
-        caller = Caller(f"{type(self).__name__}({target!r})", made, options, balance, hooks)
+        caller = Caller(f"{type(self).__name__}({target!r})", made, options, balance, hooks, host_names=names)
         self._session = Session(caller)
 
     async def infer(
@@ -127,15 +127,30 @@ class AsyncClient:
         """
         return await self._run(self._session.spec(model, version, options))
 
+    async def drifts(self, spec: ModelSpec, *, options: Options | None = None) -> tuple[Drift, ...]:
+        """Return how the model that the server has differs from a spec, as far as a client can notice it.
+
+        Args:
+            spec: What the model is believed to take and give.
+            options: Options of this call instead of the client's.
+
+        Returns:
+            The differences; none where the spec still holds.
+
+        Raises:
+            TritonError: As the tree in ``tritonforge_client.errors`` says.
+        """
+        return await self._run(self._session.drifts(spec, options))
+
     async def check(self, spec: ModelSpec, *, options: Options | None = None) -> None:
-        """Compare a spec with the model that the server has.
+        """Refuse a spec that differs from the model that the server has.
 
         Args:
             spec: What the model is believed to take and give.
             options: Options of this call instead of the client's.
 
         Raises:
-            SpecDrift: They differ where a client can notice it.
+            SpecDrift: There are ``drifts``; it carries them.
             TritonError: As the tree in ``tritonforge_client.errors`` says.
         """
         await self._run(self._session.check(spec, options))
@@ -172,6 +187,26 @@ class AsyncClient:
             TritonError: As the tree in ``tritonforge_client.errors`` says.
         """
         return await self._run(self._session.statistics(model, options))
+
+    async def metrics(self, url: str | None = None, *, options: Options | None = None) -> Metrics:
+        """Read a server's metrics page, over HTTP whatever the protocol of the client.
+
+        It is asked for once, past retries and hooks, and without headers and token, as it is read without TLS.
+
+        Args:
+            url: ``http://host:port/metrics``; port and path may be left out for Triton's own, 8002 and ``/metrics``.
+                ``None`` stands for these on the host of the client's only target.
+            options: Options of this call instead of the client's; their ``timeout_s`` and ``compression`` count.
+
+        Raises:
+            InvalidInput: The URL has another form, or there is none for a client of several targets.
+            ConnectionFailed: The server has no metrics there: they are off, or on another port.
+            TritonError: As the tree in ``tritonforge_client.errors`` says.
+        """
+        # A client over gRPC may need it for nothing else.
+        from tritonforge_client.transport.http_aio import AsyncHttpTransport
+
+        return await self._run(self._session.metrics(url, AsyncHttpTransport, options))
 
     async def server_metadata(self, *, options: Options | None = None) -> ServerMetadata:
         """Read the server's name, version and protocol extensions.
@@ -271,7 +306,7 @@ class AsyncClient:
             return
         self._session.caller.closed = True
         # The parent's connections are not a child's to close.
-        if os.getpid() == self._session.caller.pid:
+        if not self._session.caller.is_forked:
             await self._run(self._session.closing())
             for transport in self._session.caller.transports:
                 await transport.close()
@@ -306,8 +341,16 @@ class AsyncClient:
     async def _done(self, effect: Effect) -> Any:
         if isinstance(effect, Send):
             return await effect.transport.send(effect.request, effect.call)
+        if isinstance(effect, Race):
+            from tritonforge_client.transport.race_aio import raced_async  # takes asyncio along, as above
+
+            return await raced_async(effect)
         if isinstance(effect, Pause):
             await self._sleep(effect.pause_s)
+        elif isinstance(effect, Resolve):
+            return await effect.resolver.addresses(effect.timeout_s)
+        elif isinstance(effect, Close):
+            await effect.transport.close()
         else:
             async with self._turn:  # given on in a later round of the loop
                 await self._sleep(0)

@@ -223,7 +223,8 @@ class AsyncModel:
             Unimplemented: The target is not gRPC.
             TritonError: As for ``infer``.
         """
-        return _answers(self._session.stream(self.spec, inputs, outputs, self._chosen(options), request_id))
+        stream = self._session.stream(self.spec, inputs, outputs, self._chosen(options), request_id)
+        return _answers(stream, self._run)
 
     def sequence(self, *, id: int | str | None = None) -> AsyncModelSequence:  # noqa: A002 - the protocol's own word
         """Begin a sequence: requests that the model answers in order, with a state of its own for each sequence.
@@ -327,7 +328,10 @@ class AsyncModelSequence:
             warn_of_open_sequence(self.spec.name, self.id)
 
 
-async def _answers(stream: Stream) -> AsyncIterator[dict[str, NDArray[Any]]]:
+async def _answers(
+    stream: Stream, run: Callable[[Steps[Any]], Awaitable[Any]]
+) -> AsyncIterator[dict[str, NDArray[Any]]]:
+    await run(stream.prepared())
     with stream.opened() as (transport, call):
         exchange = stream.ask(transport.dialect, call)
         messages = transport.stream(exchange.request, call)

@@ -31,6 +31,7 @@ Every TritonError can be pickled with all its fields; the exception underneath i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, TypeAlias, TypedDict
 
 from typing_extensions import Unpack
@@ -226,11 +227,35 @@ class Unimplemented(ServerError):  # noqa: N818
     code = "unimplemented"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """One difference between what a spec says and what a server has or answers; ``str()`` gives it as a sentence.
+
+    Attributes:
+        field: What differs, for example ``input images``, ``output logits`` or ``max_batch_size``; empty for an answer
+            as a whole.
+        expected: What the spec says; ``nothing`` where it has no such tensor.
+        got: What the server has; ``nothing`` where there is no such tensor.
+        sentence: The sentence, where it is not ``field: expected ..., got ...``.
+    """
+
+    field: str
+    expected: str
+    got: str
+    sentence: str = ""
+
+    def __str__(self) -> str:
+        if self.sentence:
+            return self.sentence
+        subject = f"{self.field}: " if self.field else ""
+        return f"{subject}expected {self.expected}, got {self.got}"
+
+
 class SpecDrift(TritonError):  # noqa: N818
     """The model on the server is not the one that the spec describes.
 
     Attributes:
-        drifts: One sentence for each difference.
+        drifts: The differences.
     """
 
     code = "spec_drift"
@@ -239,7 +264,7 @@ class SpecDrift(TritonError):  # noqa: N818
         self,
         text: str,
         *,
-        drifts: tuple[str, ...] = (),
+        drifts: tuple[Drift, ...] = (),
         **context: Unpack[ErrorContext],
     ) -> None:
         super().__init__(text, **context)

@@ -219,7 +219,8 @@ class Model:
             Unimplemented: The target is not gRPC.
             TritonError: As for ``infer``.
         """
-        return _answers(self._session.stream(self.spec, inputs, outputs, self._chosen(options), request_id))
+        stream = self._session.stream(self.spec, inputs, outputs, self._chosen(options), request_id)
+        return _answers(stream, self._run)
 
     def sequence(self, *, id: int | str | None = None) -> ModelSequence:  # noqa: A002 - the protocol's own word
         """Begin a sequence: requests that the model answers in order, with a state of its own for each sequence.
@@ -335,7 +336,8 @@ def warn_of_open_sequence(model: str, sequence_id: int | str) -> None:
     warnings.warn(text, ResourceWarning, stacklevel=3)
 
 
-def _answers(stream: Stream) -> Iterator[dict[str, NDArray[Any]]]:
+def _answers(stream: Stream, run: Callable[[Steps[Any]], Any]) -> Iterator[dict[str, NDArray[Any]]]:
+    run(stream.prepared())
     with stream.opened() as (transport, call):
         exchange = stream.ask(transport.dialect, call)
         messages = transport.stream(exchange.request, call)

@@ -9,9 +9,9 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from tritonforge_client.core.request import Parameter
 from tritonforge_client.errors import InvalidInput
-from tritonforge_client.policies import BreakerPolicy, RetryPolicy
+from tritonforge_client.policies import BreakerPolicy, HedgePolicy, RetryPolicy
 
-SharedMemoryUse: TypeAlias = Literal["off", "auto", "system"]
+SharedMemoryUse: TypeAlias = Literal["off", "auto", "system", "cuda"]
 
 # Polling functions count milliseconds in 31 bits.
 _MAX_TIMEOUT_S: Final = 1_000_000.0
@@ -58,11 +58,15 @@ class Options:
         retry: When a request is sent again; ``None`` for never. What must not run twice (steps of a sequence, streams,
             loading and unloading) is never sent again.
         breaker: When an endpoint that keeps failing is left alone; ``None`` for never.
+        hedge: When a request that is not answered yet is sent to another endpoint too; ``None`` for never. Over gRPC
+            alone, where the server drops what lost; not for what must not run twice or lies in shared memory.
         max_in_flight: Calls that a client makes at once; one more fails at once with ``TooManyInFlight``. Read from the
             client's own options only.
         shared_memory: ``"system"`` for tensors of 64 KiB and more in shared memory, which needs a server on this host;
-            ``"auto"`` for the same where that works, with one warning where it does not; ``"off"`` for the wire. The
-            sizes of outputs must follow from the spec, so an untyped ``Client.infer`` receives over the wire.
+            ``"cuda"`` for memory of a GPU, which inputs on a GPU reach without the host, and where outputs of any size
+            come back, each as a ``GpuArray`` (extra ``cuda``); ``"auto"`` for inputs in memory of their own kind and
+            outputs on the host, with one warning where that does not work; ``"off"`` for the wire. The sizes of outputs
+            must follow from the spec, so an untyped ``Client.infer`` receives over the wire.
         compression: Compress requests, and ask for compressed replies. Arrays of random numbers gain nothing by it.
         token: Gives the bearer token of each call, sent as ``authorization: Bearer ...``.
         priority: Place in the queue of a model with ``priority_levels``: 1 is served first, 0 is the model's default.
@@ -77,6 +81,7 @@ class Options:
     writable: bool = False
     retry: RetryPolicy | None = _RETRY
     breaker: BreakerPolicy | None = None
+    hedge: HedgePolicy | None = None
     max_in_flight: int | None = None
     shared_memory: SharedMemoryUse = "off"
     compression: Literal["gzip", "deflate"] | None = None
@@ -88,6 +93,8 @@ class Options:
         check_timeout_s(self.timeout_s)
         if self.shared_memory not in get_args(SharedMemoryUse):
             raise _option_error("shared_memory", f"one of {', '.join(get_args(SharedMemoryUse))}", self.shared_memory)
+        if self.shared_memory == "cuda" and self.writable:
+            raise _option_error("writable", "False with shared_memory='cuda', as a GpuArray may be written to", True)
         if self.compression not in {None, "gzip", "deflate"}:
             raise _option_error("compression", "gzip, deflate or None", self.compression)
         if not _is_count(self.priority, least=0):

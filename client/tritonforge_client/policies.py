@@ -96,14 +96,39 @@ class BreakerPolicy:
         _check_count(self, "probes")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HedgePolicy:
+    """When a request that is not answered yet is sent to another endpoint too; the first answer counts.
+
+    Attributes:
+        delay_s: Seconds without an answer before that, or ``"p95"`` for the time within which 95 % of the model's
+            latest calls were answered.
+        extra: Requests of one call that are sent too, at most.
+        budget: Requests that are sent too for each answered call, from 0 to 1.
+
+    Raises:
+        InvalidInput: A value is out of range.
+    """
+
+    delay_s: float | Literal["p95"] = "p95"
+    extra: int = 1
+    budget: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.delay_s != "p95":
+            _check_seconds(self, "delay_s", or_else=" or 'p95'")
+        _check_count(self, "extra")
+        _check_number(self, "budget", "a share from 0 to 1", lambda value: 0 <= value <= 1)
+
+
 def _check_count(policy: object, name: str) -> None:
     value = getattr(policy, name)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise _error(policy, name, "a whole number of at least 1")
 
 
-def _check_seconds(policy: object, name: str) -> None:
-    expected = f"seconds above 0 and at most {_MAX_S:.0f}"
+def _check_seconds(policy: object, name: str, *, or_else: str = "") -> None:
+    expected = f"seconds above 0 and at most {_MAX_S:.0f}{or_else}"
     _check_number(policy, name, expected, lambda value: 0 < value <= _MAX_S)
 
 

@@ -1,10 +1,11 @@
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 from google.protobuf import json_format
 
-from tritonforge_client import ModelSpec, TensorSpec
+from tritonforge_client import Drift, ModelSpec, TensorSpec
 from tritonforge_client.core.config import digest_from_spec, drifts_between, model_spec_from_config
 from tritonforge_client.core.proto import model_config_from_text
 
@@ -107,9 +108,25 @@ def test_drifts_name_each_difference() -> None:
         max_batch_size=4,
     )
     assert drifts_between(spec, spec) == ()
-    assert drifts_between(spec, live) == (
+    drifts = drifts_between(spec, live)
+    assert [(one.field, one.expected, one.got) for one in drifts] == [
+        ("input x", "FP32 [3, -1]", "FP32 [4, -1]"),
+        ("input t", "BYTES [1] optional", "nothing"),
+        ("input u", "nothing", "BYTES [1] optional"),
+        ("max_batch_size", "8", "4"),
+    ]
+    assert list(map(str, drifts)) == [
         "input x: expected FP32 [3, -1], got FP32 [4, -1]",
         "input t is gone",
         "input u is new",
         "max_batch_size: expected 8, got 4",
-    )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("decoupled", True), ("sequence", True), ("queue_timeout_us", None), ("queue_timeout_us", 1)]
+)
+def test_another_way_to_be_called_is_a_drift(field: str, value: Any) -> None:
+    spec = model_spec_from_config(model_config_from_text(CONFIG))
+    live = dataclasses.replace(spec, **{field: value})
+    assert drifts_between(spec, live) == (Drift(field=field, expected=str(getattr(spec, field)), got=str(value)),)

@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from tritonforge_client import errors
-from tritonforge_client.errors import InvalidInput, QueueFull, SpecDrift, TritonError
+from tritonforge_client.errors import Drift, InvalidInput, QueueFull, SpecDrift, TritonError
 
 
 def all_classes(base: type[TritonError] = TritonError) -> list[type[TritonError]]:
@@ -25,7 +25,17 @@ def test_every_error_survives_pickling_with_all_fields(kind: type[TritonError]) 
 def test_own_fields_survive_pickling() -> None:
     wrong = pickle.loads(pickle.dumps(InvalidInput("t", field="x", expected="e", got="g")))
     assert (wrong.field, wrong.expected, wrong.got) == ("x", "e", "g")
-    assert pickle.loads(pickle.dumps(SpecDrift("t", drifts=("a", "b")))).drifts == ("a", "b")
+    drifts = (
+        Drift(field="x", expected="e", got="g"),
+        Drift(field="y", expected="e", got="nothing", sentence="y is gone"),
+    )
+    assert pickle.loads(pickle.dumps(SpecDrift("t", drifts=drifts))).drifts == drifts
+
+
+def test_a_drift_is_a_sentence() -> None:
+    assert str(Drift(field="x", expected="e", got="g")) == "x: expected e, got g"
+    assert str(Drift(field="", expected="e", got="g")) == "expected e, got g"
+    assert str(Drift(field="x", expected="e", got="nothing", sentence="x is gone")) == "x is gone"
 
 
 def test_text_is_one_line_and_names_the_call() -> None:

@@ -19,7 +19,7 @@ from tritonforge_client.core.breaker import Breaker
 from tritonforge_client.core.limit import InFlight
 from tritonforge_client.core.retry import RetryBudget
 from tritonforge_client.errors import Code, TooManyInFlight, TritonError
-from tritonforge_client.policies import BreakerPolicy, RetryPolicy
+from tritonforge_client.policies import BreakerPolicy, HedgePolicy, RetryPolicy
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, TritonError)]
 RETRIED = ["queue_full", "not_ready", "shutting_down", "connection", "unavailable"]
@@ -34,6 +34,7 @@ def test_defaults() -> None:
         "budget": 0.1,
         "codes": set(RETRIED),
     }
+    assert asdict(HedgePolicy()) == {"delay_s": "p95", "extra": 1, "budget": 0.05}
     assert asdict(BreakerPolicy()) == {"ratio": 0.5, "window_s": 10.0, "min_calls": 20, "open_s": 5.0, "probes": 1}
 
 
@@ -46,6 +47,14 @@ def test_defaults() -> None:
         (RetryPolicy, "maximum_s", [0.01], "at least initial_s, which is 0.05"),
         (RetryPolicy, "multiplier", [0.99, math.nan, math.inf, True], "a finite number of at least 1"),
         (RetryPolicy, "budget", [-0.1, 1.1, math.nan, True, "0.1"], "a share from 0 to 1"),
+        (
+            HedgePolicy,
+            "delay_s",
+            [0, -1, math.nan, math.inf, "p99", None],
+            "seconds above 0 and at most 1000000 or 'p95'",
+        ),
+        (HedgePolicy, "extra", [0, -1, 1.0, True], "a whole number of at least 1"),
+        (HedgePolicy, "budget", [-0.1, 1.1, math.nan], "a share from 0 to 1"),
         (BreakerPolicy, "ratio", [0, -0.1, 1.1, math.nan, True], "a share above 0 and at most 1"),
         (BreakerPolicy, "window_s", [0, math.inf], "seconds above 0"),
         (BreakerPolicy, "min_calls", [0, 1.5], "a whole number of at least 1"),

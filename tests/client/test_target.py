@@ -1,6 +1,6 @@
 import pytest
 
-from tritonforge_client import Client, InvalidInput
+from tritonforge_client import TLS, Client, InvalidInput
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,14 @@ from tritonforge_client import Client, InvalidInput
         ("http://[::1]", "[::1]:8000"),
         ("grpcs://h:1", "h:1"),
         ("https://h", "h:8000"),
+        ("grpc+dns://h:9001", "h:9001"),
+        ("grpc+dns://h", "h:8001"),
+        ("grpcs+dns://h", "h:8001"),
+        ("http+dns://h/", "h:8000"),
+        ("https+dns://h:1", "h:1"),
+        ("http+dns://[::1]", "[::1]:8000"),
+        ("dns:///h:9001", "h:9001"),
+        ("dns:///h", "h:8001"),
     ],
 )
 def test_targets(target: str, endpoint: str) -> None:
@@ -35,6 +43,16 @@ def test_targets(target: str, endpoint: str) -> None:
         "http://h?x=1",
         "http://h#x",
         "ftp://h:1",
+        "dns://h:1",
+        "dns:h:1",
+        "dns:///",
+        "dns:///h:0",
+        "dns:////h",
+        "dns://8.8.8.8/h:1",
+        "grpc+dns://",
+        "ftp+dns://h:1",
+        "dns+grpc://h:1",
+        "grpc+dns+dns://h:1",
         None,
         3,
     ],
@@ -44,9 +62,16 @@ def test_other_targets_are_refused(target: str) -> None:
         Client(target)
 
 
+def test_grpcs_own_spelling_is_grpc_without_tls() -> None:
+    with Client(["dns:///a:1", "grpc+dns://b", "grpc://c"]) as client:
+        assert [transport.endpoint for transport in client._session.caller.transports] == ["a:1", "b:8001", "c:8001"]
+    with pytest.raises(InvalidInput, match="tls: expected a target grpcs:// or https:// for tls, got 'dns:///a:1'"):
+        Client("dns:///a:1", tls=TLS())
+
+
 def test_several_targets_speak_one_protocol() -> None:
     with Client(["grpc://a:1", "grpc://b"]) as client:
         assert [transport.endpoint for transport in client._session.caller.transports] == ["a:1", "b:8001"]
-    for targets in ([], ["grpc://a", "http://b"]):
+    for targets in ([], ["grpc://a", "http://b"], ["dns:///a", "grpcs+dns://b"]):
         with pytest.raises(InvalidInput, match="or several of one protocol"):
             Client(targets)

@@ -111,7 +111,7 @@ def test_a_fake_cannot_lie(pair: tuple[Client, Fake], lie: Any, why: str) -> Non
         with pytest.raises(SpecDrift, match=why) as caught:
             call(IMAGES)
         assert "Mend the answer that was given to add()" in str(caught.value)
-        assert len(caught.value.drifts) == 1
+        assert [str(drift) in str(caught.value) for drift in caught.value.drifts] == [True]
 
 
 def test_text_outputs_come_as_a_server_sends_them(pair: tuple[Client, Fake]) -> None:

@@ -18,6 +18,7 @@ def write_models(repository: Path) -> None:
     write_model(repository, "add_sub", config=_ADD_SUB_CONFIG, code=_ADD_SUB)
     write_model(repository, "failing", config=_FAILING_CONFIG, code=_FAILING)
     write_model(repository, "slow", config=_SLOW_CONFIG, code=_SLOW)
+    write_model(repository, "cancellable", config=_SLOW_CONFIG, code=_CANCELLABLE)
     write_model(repository, "queue_limited", config=_QUEUE_LIMITED_CONFIG, code=_SLOW)
     write_model(repository, "odd_names", config=_ODD_NAMES_CONFIG, code=_ODD_NAMES)
     write_model(repository, "repeat", config=_REPEAT_CONFIG, code=_REPEAT)
@@ -132,6 +133,19 @@ class TritonPythonModel:
         for request in requests:
             delay_s = pb_utils.get_input_tensor_by_name(request, "delay_s").as_numpy()
             time.sleep(float(delay_s.max()))
+            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("slept_s", delay_s)]))
+        return responses
+"""
+
+_CANCELLABLE = """
+class TritonPythonModel:
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            delay_s = pb_utils.get_input_tensor_by_name(request, "delay_s").as_numpy()
+            end_s = time.monotonic() + float(delay_s.max())
+            while time.monotonic() < end_s and not request.is_cancelled():
+                time.sleep(0.01)
             responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("slept_s", delay_s)]))
         return responses
 """

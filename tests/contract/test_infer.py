@@ -148,10 +148,17 @@ def test_a_model_that_answers_another_shape_than_its_config_is_drift(client: Cli
 def test_drift_of_a_spec_is_found_without_an_inference(client: Client) -> None:
     spec = client.spec("add_sub")
     client.check(spec)
+    assert client.drifts(spec) == ()
     old = ModelSpec(name="add_sub", inputs=spec.inputs[:1], outputs=spec.outputs, max_batch_size=4)
     with pytest.raises(SpecDrift) as caught:
         client.check(old)
-    assert caught.value.drifts == ("input b is new", "max_batch_size: expected 4, got 8")
+    assert caught.value.drifts == client.drifts(old)
+    new, size = caught.value.drifts
+    assert (new.field, new.expected, new.got) == ("input b", "nothing", "FP32 [4]")
+    assert (size.field, size.expected, size.got) == ("max_batch_size", "4", "8")
+    assert str(caught.value).endswith(
+        "input b is new; max_batch_size: expected 4, got 8. Read the spec or generate the module again"
+    )
 
 
 def test_one_client_serves_many_threads(client: Client) -> None:

@@ -14,8 +14,9 @@ import pytest
 from contract.conftest import KINDS, made_client
 from contract.models import write_models
 from numpy.typing import NDArray
+from support.fake_cuda import FakeCuda, GpuTensor
 
-from tritonforge_client import Client, ModelSpec, Options, TensorSpec, TritonError
+from tritonforge_client import Client, ConnectionFailed, ModelSpec, Options, ServerError, TensorSpec, TritonError
 from tritonforge_client.shared_memory import SystemRegion
 from tritonforge_generator.deploy import EmbeddedTriton
 
@@ -125,6 +126,61 @@ def test_auto_falls_back_to_the_wire_with_one_warning(
         ]
         with pytest.raises(TritonError, match="Unable to open shared memory region"):
             model.infer(images(), options=Options(shared_memory="system"))
+
+
+def test_a_server_that_is_down_costs_no_memory(kind: str) -> None:
+    """No request went out that names the region, so that it is given to the next call."""
+    protocol = kind.partition("-")[0]
+    before = objects()
+    with made_client(kind, f"{protocol}://127.0.0.1:9", options=Options(shared_memory="system", retry=None)) as client:
+        for _ in range(3):
+            with pytest.raises(ConnectionFailed):
+                client.infer("identity", images())
+            assert len(objects() - before) == 1
+    assert objects() == before
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    """A GPU that the server knows nothing of."""
+    fake = FakeCuda()
+    for module in ("check", "shared"):
+        monkeypatch.setattr(f"tritonforge_client.core.{module}.cuda_runtime", lambda: fake)
+    return fake
+
+
+def test_a_server_that_cannot_open_memory_of_the_gpu_is_an_error_in_its_words(
+    server: EmbeddedTriton, kind: str, cuda: FakeCuda
+) -> None:
+    with made_client(kind, server, options=Options(shared_memory="cuda")) as client:
+        for _ in range(2):
+            text = "cannot open a region of GPU 0: .*failed to register shared memory region.* Run it on this host"
+            with pytest.raises(ServerError, match=text) as caught:
+                client.infer("identity", {"IN_FP32": GpuTensor(images()["IN_FP32"])})
+            assert caught.value.server_message == "failed to register shared memory region: invalid args"
+            assert len(cuda.live) == 1
+    assert cuda.live == {}
+
+
+def test_auto_sends_what_lies_on_a_gpu_over_the_wire_where_the_server_cannot_open_it(
+    server: EmbeddedTriton, kind: str, cuda: FakeCuda
+) -> None:
+    with (
+        made_client(kind, server, options=Options(shared_memory="auto")) as client,
+        warnings.catch_warnings(record=True) as caught,
+    ):
+        warnings.simplefilter("always", RuntimeWarning)
+        for seed in range(3):
+            sent = images(seed)["IN_FP32"]
+            output = client.infer("identity", {"IN_FP32": GpuTensor(sent)}).value["OUT_FP32"]
+            np.testing.assert_array_equal(output, sent)
+            # Another kind of region is another matter.
+            np.testing.assert_array_equal(client.bind(SPEC).infer(images(seed))["OUT_FP32"], sent)
+            assert len(objects()) == 2
+    (warning,) = (one for one in caught if one.category is RuntimeWarning)
+    assert "tensors go over the wire: " in str(warning.message)
+    assert "cannot open a region of GPU 0" in str(warning.message)
+    assert cuda.live == {}
 
 
 def test_a_server_that_came_back_learns_the_regions_again(tmp_path: Path) -> None:

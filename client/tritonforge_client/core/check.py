@@ -6,7 +6,7 @@ trip and said with the caller's own arrays in view. Values are never cast: a wro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, Literal, NoReturn, cast
@@ -16,9 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from tritonforge_client.core.bytes_codec import bytes_from_strings
 from tritonforge_client.core.call import Call
+from tritonforge_client.core.cuda import CudaError
+from tritonforge_client.core.dlpack import gpu_of
 from tritonforge_client.core.request import InferReply, Inputs, InputTensor, SupportsDLPack
+from tritonforge_client.cuda_memory import GpuArray, gpu_array_from_tensor
+from tritonforge_client.cuda_python import cuda_runtime
 from tritonforge_client.datatypes import BY_DATATYPE, datatype_from_dtype
-from tritonforge_client.errors import InvalidInput, SpecDrift
+from tritonforge_client.errors import Drift, InvalidInput, SpecDrift
+from tritonforge_client.extras import MissingExtraError
 from tritonforge_client.spec import ModelSpec, TensorSpec
 
 
@@ -100,29 +105,28 @@ def checked_tensors(spec: ModelSpec, inputs: Inputs, call: Call) -> tuple[InputT
     Raises:
         InvalidInput: A name, dtype, rank, size or batch does not fit the model.
     """
-    arrays: dict[str, NDArray[Any]] = {}
-    unknown = inputs.keys() - {tensor.name for tensor in spec.inputs}
-    if unknown:
-        given = [name for name in inputs if name in unknown and inputs[name] is not None]
-        _check_names(given, (tensor.name for tensor in spec.inputs), "input", call)
+    arrays: list[tuple[TensorSpec, NDArray[Any]]] = []
     for tensor in spec.inputs:
         value = inputs.get(tensor.name)
         if value is not None:
-            arrays[tensor.name] = array = array_from_value(tensor.name, value, call)
+            array = array_from_value(tensor.name, value, call)
             _check_array(spec, tensor, array, call)
+            arrays.append((tensor, array))
         elif not tensor.optional:
+            _refuse_unknown(spec, inputs, call)  # what is missing may have been misspelt
             expected = describe_tensor(spec, tensor)
             text = f"input {tensor.name} is missing; expected {expected}"
             raise InvalidInput(text, field=tensor.name, expected=expected, got="nothing", **call.error_context())
+    if len(arrays) != len(inputs):
+        _refuse_unknown(spec, inputs, call)
     if spec.max_batch_size > 0:
         _check_batches(spec, arrays, call)
-    return tuple(
-        [
-            _tensor(tensor.name, arrays[tensor.name], tensor.datatype, call)
-            for tensor in spec.inputs
-            if tensor.name in arrays
-        ]
-    )
+    return tuple([_tensor(tensor.name, array, tensor.datatype, call) for tensor, array in arrays])
+
+
+def _refuse_unknown(spec: ModelSpec, inputs: Inputs, call: Call) -> None:
+    given = [name for name, value in inputs.items() if value is not None]
+    _check_names(given, (tensor.name for tensor in spec.inputs), "input", call)
 
 
 def checked_outputs(spec: ModelSpec, outputs: Sequence[str], call: Call) -> tuple[str, ...]:
@@ -155,11 +159,10 @@ def check_reply(spec: ModelSpec, reply: InferReply, outputs: Sequence[str], call
         array = reply.outputs.get(tensor.name)
         if array is None or array.dtype != _dtype(tensor.datatype) or not _fits(spec, tensor, array.shape):
             got = "nothing" if array is None else _describe_array(array)
-            drifts.append(f"output {tensor.name}: expected {describe_tensor(spec, tensor)}, got {got}")
+            drifts.append(Drift(field=f"output {tensor.name}", expected=describe_tensor(spec, tensor), got=got))
     if len(drifts) > 0:
-        text = (
-            f"the reply does not follow the spec: {'; '.join(drifts)}. Read the spec again, or mend the model's config"
-        )
+        sentences = "; ".join(map(str, drifts))
+        text = f"the reply does not follow the spec: {sentences}. Read the spec again, or mend the model's config"
         raise SpecDrift(text, drifts=tuple(drifts), **call.error_context())
 
 
@@ -168,27 +171,32 @@ def array_from_value(name: str, value: ArrayLike | SupportsDLPack, call: Call) -
 
     Args:
         name: Tensor name, for the error.
-        value: An array, a tensor of another library on the CPU (DLPack), or anything that numpy reads as an array.
-            Lists of ``bytes`` or ``str`` become object arrays, which keep trailing NUL bytes, as numpy's own ``S``
-            arrays do not.
+        value: An array, a tensor of another library on the CPU or on a GPU (DLPack), or anything that numpy reads as an
+            array. Lists of ``bytes`` or ``str`` become object arrays, which keep trailing NUL bytes, as numpy's own
+            ``S`` arrays do not.
         call: The call, for errors.
 
     Returns:
-        The same array where possible.
+        The same array where possible; a ``GpuArray`` for what lies on a GPU, which has of an array what is asked for
+        here.
 
     Raises:
-        InvalidInput: It is not an array.
+        InvalidInput: It is not an array, or it cannot be read where it lies.
     """
     if isinstance(value, np.ndarray):
         return value
     try:
+        device_id = gpu_of(value)
+        if device_id is not None:
+            there = value if isinstance(value, GpuArray) else gpu_array_from_tensor(value, device_id, cuda_runtime())
+            return cast("NDArray[Any]", there)
         # Strings go through object, which alone keeps each element as it is.
         if isinstance(_first_element(value), (bytes, str)):
             return np.asarray(value, dtype=np.object_)
         # Tensors of other libraries on the CPU are read where they lie.
         array = np.from_dlpack(cast("Any", value)) if hasattr(value, "__dlpack__") else np.asarray(value)
         return np.asarray(value, dtype=np.object_) if array.dtype.kind in "SU" else array
-    except (BufferError, TypeError, ValueError, RuntimeError) as error:
+    except (BufferError, TypeError, ValueError, RuntimeError, CudaError, MissingExtraError) as error:
         raise InvalidInput(
             f"input {name}: expected an array, got {type(value).__name__}: {error}",
             field=name,
@@ -235,11 +243,14 @@ def _check_array(spec: ModelSpec, tensor: TensorSpec, array: NDArray[Any], call:
         _refuse_array(spec, tensor, array, call, _shape_hint(spec, tensor, array))
 
 
-def _has_type(tensor: TensorSpec, array: NDArray[Any]) -> bool:
+def _has_type(tensor: TensorSpec, array: Any) -> bool:
+    if isinstance(array, GpuArray):
+        return array.datatype == tensor.datatype
     if tensor.datatype == "BYTES":
         return array.dtype.kind in "OSU"
     dtype = _dtype(tensor.datatype)
-    return array.dtype == dtype or array.dtype.newbyteorder("=") == dtype
+    has_type: bool = array.dtype == dtype or array.dtype.newbyteorder("=") == dtype
+    return has_type
 
 
 def _fits(spec: ModelSpec, tensor: TensorSpec, shape: tuple[int, ...]) -> bool:
@@ -255,9 +266,11 @@ def _fits(spec: ModelSpec, tensor: TensorSpec, shape: tuple[int, ...]) -> bool:
     return True
 
 
-def _dtype_hint(tensor: TensorSpec, array: NDArray[Any]) -> str:
+def _dtype_hint(tensor: TensorSpec, array: Any) -> str:
     if tensor.datatype == "BYTES":
         return "Give bytes or str elements."
+    if isinstance(array, GpuArray):
+        return f"Cast it to {_type_name(tensor)} on the GPU first."
     if array.dtype.kind in "OSU":
         return f"Make it an array of {_type_name(tensor)} first."
     module = "ml_dtypes" if tensor.datatype == "BF16" else "np"
@@ -277,31 +290,41 @@ def _refuse_array(spec: ModelSpec, tensor: TensorSpec, array: NDArray[Any], call
     raise InvalidInput(text, field=tensor.name, expected=expected, got=got, **call.error_context())
 
 
-def _check_batches(spec: ModelSpec, arrays: Mapping[str, NDArray[Any]], call: Call) -> None:
-    batches = {name: array.shape[0] for name, array in arrays.items()}
-    for name, batch in batches.items():
-        first_name, first = next(iter(batches.items()))
-        if batch == 0:
-            text, expected = f"input {name}: the batch is empty; send at least one row", "a batch of at least 1"
-        elif batch > spec.max_batch_size:
-            text = f"input {name}: batch {batch} is over max_batch_size {spec.max_batch_size}; split the batch"
-            expected = f"a batch of at most {spec.max_batch_size}"
-        elif batch != first:
-            text = f"input {name}: batch {batch} differs from batch {first} of input {first_name}; make them equal"
-            expected = f"a batch of {first}"
-        else:
+def _check_batches(spec: ModelSpec, arrays: Sequence[tuple[TensorSpec, NDArray[Any]]], call: Call) -> None:
+    for tensor, array in arrays:
+        batch, first = array.shape[0], arrays[0][1].shape[0]
+        if 0 < batch <= spec.max_batch_size and batch == first:
             continue
-        raise InvalidInput(text, field=name, expected=expected, got=f"batch {batch}", **call.error_context())
+        if batch == 0:
+            text, expected = "the batch is empty; send at least one row", "a batch of at least 1"
+        elif batch > spec.max_batch_size:
+            text = f"batch {batch} is over max_batch_size {spec.max_batch_size}; split the batch"
+            expected = f"a batch of at most {spec.max_batch_size}"
+        else:
+            text = f"batch {batch} differs from batch {first} of input {arrays[0][0].name}; make them equal"
+            expected = f"a batch of {first}"
+        raise InvalidInput(
+            f"input {tensor.name}: {text}",
+            field=tensor.name,
+            expected=expected,
+            got=f"batch {batch}",
+            **call.error_context(),
+        )
 
 
-def _datatype(name: str, array: NDArray[Any], call: Call) -> str:
+def _datatype(name: str, array: Any, call: Call) -> str:
+    if isinstance(array, GpuArray):
+        return array.datatype
     try:
         return datatype_from_dtype(array.dtype).datatype
     except TypeError as error:
         raise _value_error(name, "a tensor of Triton", array, error, call) from error
 
 
-def _tensor(name: str, array: NDArray[Any], datatype: str, call: Call) -> InputTensor:
+def _tensor(name: str, array: Any, datatype: str, call: Call) -> InputTensor:
+    if isinstance(array, GpuArray):
+        # What has no elements has nothing to be read where it lies.
+        return InputTensor(name, datatype, array.shape, memoryview(b""), gpu=array if array.nbytes > 0 else None)
     if datatype == "BYTES":
         try:
             encoded = bytes_from_strings(array.ravel().tolist())
@@ -328,8 +351,11 @@ def _value_error(name: str, expected: str, array: NDArray[Any], error: TypeError
     return InvalidInput(f"input {name}: {error}", field=name, expected=expected, got=got, **call.error_context())
 
 
-def _describe_array(array: NDArray[Any]) -> str:
-    return f"{array.dtype} {_tuple_text([str(size) for size in array.shape])}"
+def _describe_array(array: Any) -> str:
+    shape = _tuple_text([str(size) for size in array.shape])
+    if isinstance(array, GpuArray):
+        return f"{array.datatype} {shape} on GPU {array.device_id}"
+    return f"{array.dtype} {shape}"
 
 
 def _type_name(tensor: TensorSpec) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tritonforge_client.datatypes import BY_DATA_TYPE
+from tritonforge_client.errors import Drift
 from tritonforge_client.spec import ModelSpec, TensorSpec
 
 if TYPE_CHECKING:
@@ -60,22 +61,20 @@ def digest_from_spec(spec: ModelSpec) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def drifts_between(expected: ModelSpec, live: ModelSpec) -> tuple[str, ...]:
-    """Return one sentence for each difference that a client can notice."""
+def drifts_between(expected: ModelSpec, live: ModelSpec) -> tuple[Drift, ...]:
+    """Return the differences that a client can notice."""
     drifts = []
     for kind, ours, theirs in (("input", expected.inputs, live.inputs), ("output", expected.outputs, live.outputs)):
         by_name = {tensor.name: tensor for tensor in theirs}
         for tensor in ours:
             other = by_name.pop(tensor.name, None)
-            if other is None:
-                drifts.append(f"{kind} {tensor.name} is gone")
-            elif other != tensor:
-                drifts.append(f"{kind} {tensor.name}: expected {_tensor_text(tensor)}, got {_tensor_text(other)}")
-        drifts += [f"{kind} {name} is new" for name in by_name]
+            if other != tensor:
+                drifts.append(_tensor_drift(f"{kind} {tensor.name}", tensor, other))
+        drifts += [_tensor_drift(f"{kind} {name}", None, other) for name, other in by_name.items()]
     for field in ("max_batch_size", "decoupled", "sequence", "queue_timeout_us"):
         ours_value, live_value = getattr(expected, field), getattr(live, field)
         if ours_value != live_value:
-            drifts.append(f"{field}: expected {ours_value}, got {live_value}")
+            drifts.append(Drift(field=field, expected=str(ours_value), got=str(live_value)))
     return tuple(drifts)
 
 
@@ -112,5 +111,12 @@ def _queue_timeout_us(fields: Mapping[str, Any]) -> int | None:
     return default_us if policy.get("allow_timeout_override", False) and default_us > 0 else None
 
 
-def _tensor_text(tensor: TensorSpec) -> str:
+def _tensor_drift(field: str, expected: TensorSpec | None, live: TensorSpec | None) -> Drift:
+    sentence = f"{field} is gone" if live is None else f"{field} is new" if expected is None else ""
+    return Drift(field=field, expected=_tensor_text(expected), got=_tensor_text(live), sentence=sentence)
+
+
+def _tensor_text(tensor: TensorSpec | None) -> str:
+    if tensor is None:
+        return "nothing"
     return f"{tensor.datatype} {list(tensor.dims)}{' optional' if tensor.optional else ''}"

@@ -75,7 +75,13 @@ class Exchange(Generic[T]):
 
 
 class Dialect(Protocol):
-    """What can be asked of a server, in one protocol's form. JSON answers have proto field names."""
+    """What can be asked of a server, in one protocol's form. JSON answers have proto field names.
+
+    Attributes:
+        cancels: Whether a request that nobody waits for any more ends at the server too.
+    """
+
+    cancels: bool
 
     def infer(self, request: InferRequest) -> Exchange[InferReply]:
         """Run one request."""

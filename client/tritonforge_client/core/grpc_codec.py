@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from tritonforge_client.core.request import (
@@ -35,7 +36,7 @@ _RAW: Final = 6  # raw_output_contents
 
 _LONGEST_HEAD_BYTES: Final = 4096
 _MOST_HEADS: Final = 8
-_known_heads: tuple[tuple[bytes, _Head], ...] = ()
+_known_heads: tuple[_KnownHead, ...] = ()
 
 _MASK64: Final = (1 << 64) - 1
 
@@ -85,6 +86,8 @@ def _tensors(
 
 def _parameters(number: int, parameters: Mapping[str, Parameter]) -> bytes:
     """Encode a field ``map<string, InferParameter>``."""
+    if not parameters:
+        return b""
     return b"".join(
         _message(number, _message(1, name.encode()) + _message(2, _parameter_message(value)))
         for name, value in parameters.items()
@@ -174,21 +177,35 @@ def stream_reply_from_bytes(data: bytes) -> tuple[str, InferReply]:
 
 
 def _reply_from_range(data: bytes, start: int, end: int) -> InferReply:
+    for known in _known_heads:
+        if data.startswith(known.text, start):
+            arrays = _arrays_of_known(data, known, start + len(known.text), end)
+            if arrays is not None:
+                return _reply(known.head, arrays, {})
     view = memoryview(data)
-    for text, head in _known_heads:
-        position = start + len(text)
-        if data.startswith(text, start):
-            rest = _spans(data, position, end)
-            if all(span.number == _RAW for span in rest):
-                return _reply(data, head, [view[span.start : span.end] for span in rest])
     spans = _spans(data, start, end)
     head = _head_from_spans(data, spans)
-    _remember(data, start, spans, head)
-    return _reply(data, head, [view[span.start : span.end] for span in spans if span.number == _RAW])
-
-
-def _reply(data: bytes, head: _Head, raw: list[memoryview]) -> InferReply:
+    raw = [view[span.start : span.end] for span in spans if span.number == _RAW]
     arrays, placed = _arrays(data, head.outputs, raw)
+    _remember(data, start, spans, head, arrays)
+    return _reply(head, arrays, placed)
+
+
+def _arrays_of_known(data: bytes, known: _KnownHead, position: int, end: int) -> dict[str, NDArray[Any]] | None:
+    """Arrays of a reply whose head is known; ``None`` if its raw contents are not those that belong to the head."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, prefix, shape, dtype, size_bytes in known.layout:
+        if not data.startswith(prefix, position):
+            return None
+        position += len(prefix)
+        if position + size_bytes > end:
+            return None
+        arrays[name] = np.ndarray(shape, dtype, data, position)
+        position += size_bytes
+    return arrays if position == end else None
+
+
+def _reply(head: _Head, arrays: dict[str, NDArray[Any]], placed: dict[str, PlacedTensor]) -> InferReply:
     return InferReply(
         model=head.model,
         version=head.version,
@@ -214,16 +231,25 @@ def _head_from_spans(data: bytes, spans: list[_Span]) -> _Head:
     return _Head(texts[1], texts[2], texts[3], parameters, outputs)
 
 
-def _remember(data: bytes, start: int, spans: list[_Span], head: _Head) -> None:
+def _remember(data: bytes, start: int, spans: list[_Span], head: _Head, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Keep the head of a reply: those to equal requests begin with the same bytes, which need no second walk."""
     global _known_heads  # noqa: PLW0603
     count = sum(span.number != _RAW for span in spans)
     if head.request_id or count == 0 or any(span.number == _RAW for span in spans[:count]):
         return
     text = data[start : spans[count - 1].end]
-    # Elements in the head belong to one reply alone.
-    if len(text) <= _LONGEST_HEAD_BYTES and all(output.contents is None for output in head.outputs):
-        _known_heads = ((text, head), *_known_heads[: _MOST_HEADS - 1])
+    # BYTES have another size each time, and elements in the head belong to one reply alone.
+    is_fixed = len(arrays) == len(head.outputs) and all(a.size > 0 and not a.dtype.hasobject for a in arrays.values())
+    if len(text) <= _LONGEST_HEAD_BYTES and is_fixed and all(output.contents is None for output in head.outputs):
+        _known_heads = (_KnownHead(text, head, _layout(arrays)), *_known_heads[: _MOST_HEADS - 1])
+
+
+def _layout(arrays: Mapping[str, NDArray[Any]]) -> list[_Place]:
+    tag = bytes((_RAW << 3 | _BYTES,))
+    return [
+        _Place(name, tag + _varint(array.nbytes), array.shape, array.dtype, array.nbytes)
+        for name, array in arrays.items()
+    ]
 
 
 class _Span(NamedTuple):
@@ -243,6 +269,24 @@ class _Head(NamedTuple):
     request_id: str
     parameters: Mapping[str, Parameter]
     outputs: list[_Output]
+
+
+class _Place(NamedTuple):
+    """Where the elements of an output lie in a reply with a known head: behind these bytes."""
+
+    name: str
+    prefix: bytes
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    size_bytes: int
+
+
+class _KnownHead(NamedTuple):
+    """The bytes that replies begin with, what they mean, and what follows."""
+
+    text: bytes
+    head: _Head
+    layout: list[_Place]
 
 
 class _Output(NamedTuple):

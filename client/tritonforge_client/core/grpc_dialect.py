@@ -19,6 +19,8 @@ T = TypeVar("T")
 class GrpcDialect:
     """Questions and answers over gRPC; ``Dialect`` describes the methods."""
 
+    cancels = True
+
     def infer(self, request: InferRequest) -> Exchange[InferReply]:
         """Run one request."""
         return Exchange(GrpcRequest(method="ModelInfer", message=bytes_from_request(request)), _infer_reply)

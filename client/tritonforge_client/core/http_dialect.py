@@ -30,6 +30,8 @@ _NOT_READY_STATUSES: Final = frozenset({400, 404, 503})
 class HttpDialect:
     """Questions and answers over HTTP; ``Dialect`` describes the methods."""
 
+    cancels = False
+
     def infer(self, request: InferRequest) -> Exchange[InferReply]:
         """Run one request."""
         head = head_from_request(request)

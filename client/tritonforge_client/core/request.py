@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from tritonforge_client.cuda_memory import GpuArray
 
 Parameter: TypeAlias = bool | int | float | str
 """Value of a request or reply parameter (``InferParameter``)."""
 
 
 class SupportsDLPack(Protocol):
-    """A tensor of another library, such as PyTorch or JAX, that can be read where it lies."""
+    """A tensor of another library, such as PyTorch, CuPy or JAX, on the host or on a GPU."""
 
     def __dlpack__(self, *, stream: Any = None) -> Any:
         """Give it as a DLPack capsule."""
@@ -62,6 +65,7 @@ class InputTensor:
         shape: Full shape, batch dimension included.
         data: Its elements, row-major and little-endian; a view of the caller's array where that was possible.
         region: Where the server finds the elements; then they are not sent.
+        gpu: Its elements where they lie on a GPU; then ``data`` is empty, and only a region can bring them.
     """
 
     name: str
@@ -69,6 +73,12 @@ class InputTensor:
     shape: tuple[int, ...]
     data: memoryview
     region: Region | None = None
+    gpu: GpuArray | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of its elements."""
+        return len(self.data) if self.gpu is None else self.gpu.nbytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,9 @@ from tritonforge_client.core.check import (
 )
 from tritonforge_client.core.classification import Classification, check_count, classifications_from_reply
 from tritonforge_client.core.config import drifts_between, model_spec_from_config
-from tritonforge_client.core.effects import Pause, Steps, Turn
+from tritonforge_client.core.effects import Close, Pause, Send, Steps, Turn
 from tritonforge_client.core.exchange import Dialect, Exchange
+from tritonforge_client.core.metrics import Metrics, metrics_address, metrics_exchange, no_page_error
 from tritonforge_client.core.placement import Placement, check_placed
 from tritonforge_client.core.request import (
     InferReply,
@@ -42,12 +43,14 @@ from tritonforge_client.core.request import (
     StreamPart,
 )
 from tritonforge_client.core.sequence import SequenceStep
-from tritonforge_client.core.shared import SharedMemory, is_lost_region
+from tritonforge_client.core.shared import SharedMemory, check_reach, is_lost_region, on_host
 from tritonforge_client.core.statistics import ModelStatistics, model_statistics_from_json
 from tritonforge_client.core.stream import Stream, with_final_marker
 from tritonforge_client.core.tensor import writable_copies
 from tritonforge_client.errors import (
+    ConnectionFailed,
     DeadlineExceeded,
+    Drift,
     InvalidInput,
     NotReady,
     ServerError,
@@ -117,7 +120,7 @@ class Session:
         options, call = self.caller.begin(options, model=spec.name, request_id=request_id)
         check_way(spec, "sequence" if sequence is not None else "single", call)
         tensors = checked_tensors(spec, inputs, call)
-        wanted = tuple(RequestedOutput(name) for name in checked_outputs(spec, outputs, call))
+        wanted = tuple([RequestedOutput(name) for name in checked_outputs(spec, outputs, call)])
 
         def build(tensors: Tensors, outputs: Outputs, attempt: Call) -> InferRequest:
             return request_from_tensors(spec, tensors, outputs, options, attempt, sequence=sequence)
@@ -172,6 +175,7 @@ class Session:
         options, call = self.caller.begin(options, model=spec.name, request_id=request_id)
         check_way(spec, "stream", call)
         tensors = checked_tensors(spec, inputs, call)
+        check_reach(tensors, call)
         wanted = tuple(RequestedOutput(name) for name in checked_outputs(spec, outputs, call))
 
         def ask(dialect: Dialect, attempt: Call) -> Exchange[StreamPart]:
@@ -181,6 +185,7 @@ class Session:
         return Stream(
             spec=spec,
             ask=ask,
+            prepared=lambda: self.caller.prepared(call),
             opened=lambda: self.caller.streaming(call, options),
             outputs=tuple(outputs),
             options=options,
@@ -197,12 +202,16 @@ class Session:
         except ValueError as error:
             raise ServerError(f"the server's config has no spec: {error}", **attempt.error_context()) from error
 
-    def check(self, spec: ModelSpec, options: Options | None) -> Steps[None]:
+    def drifts(self, spec: ModelSpec, options: Options | None) -> Steps[tuple[Drift, ...]]:
         """Compare a spec with the model that the server has."""
-        live = yield from self.spec(spec.name, spec.version, options)
-        drifts = drifts_between(spec, live)
+        return drifts_between(spec, (yield from self.spec(spec.name, spec.version, options)))
+
+    def check(self, spec: ModelSpec, options: Options | None) -> Steps[None]:
+        """Refuse a spec that differs from the model that the server has."""
+        drifts = yield from self.drifts(spec, options)
         if len(drifts) > 0:
-            text = f"the server's model has changed: {'; '.join(drifts)}. Read the spec or generate the module again"
+            sentences = "; ".join(map(str, drifts))
+            text = f"the server's model has changed: {sentences}. Read the spec or generate the module again"
             raise SpecDrift(text, drifts=drifts, model=spec.name, endpoint=self.caller.names)
 
     def ready(self, model: str | None, timeout_s: float) -> Steps[bool]:
@@ -236,6 +245,23 @@ class Session:
         options, call = self.caller.begin(options, model=model)
         entries, _ = yield from self.caller.ask(lambda d, _: d.model_statistics(model or ""), options, call)
         return [model_statistics_from_json(entry) for entry in entries]
+
+    def metrics(
+        self, url: str | None, transport_to: Callable[[str, int], Any], options: Options | None
+    ) -> Steps[Metrics]:
+        """Read a metrics page, once: who scrapes soon asks again."""
+        _, call = self.caller.begin(options)
+        host, port, path = metrics_address(url, call.endpoint)
+        transport = transport_to(host, port)
+        # The page is read without TLS, and a token is none of its business.
+        attempt = dataclasses.replace(call.at(transport.endpoint, 1), headers={})
+        exchange = metrics_exchange(path)
+        try:
+            return exchange.parse((yield Send(transport, exchange.request, attempt)), attempt)
+        except ConnectionFailed as error:
+            raise no_page_error(error, attempt) from error
+        finally:
+            yield Close(transport)
 
     def server_metadata(self, options: Options | None) -> Steps[ServerMetadata]:
         """Read name, version and extensions of the server."""
@@ -314,13 +340,16 @@ class Session:
         repeatable: bool = True,
     ) -> Steps[tuple[InferReply, Call]]:
         """Run a request, its tensors in shared memory where that is wanted and pays."""
+        if options.shared_memory in {"off", "system"}:
+            check_reach(tensors, call)
         if sum(len(tensor.data) for tensor in tensors) >= _LARGE_BYTES:
             yield Turn()
         placement = None
         if options.shared_memory != "off":
             placement = self._memory.placement(tensors, outputs, spec, options.shared_memory, call)
         if placement is None:
-            ask: Ask[InferReply] = lambda d, attempt: d.infer(build(tensors, outputs, attempt))  # noqa: E731
+            sent = on_host(tensors, call)
+            ask: Ask[InferReply] = lambda d, attempt: d.infer(build(sent, outputs, attempt))  # noqa: E731
             reply, attempt = yield from self.caller.ask(ask, options, call, repeatable=repeatable)
             return _complete(reply, None, attempt), attempt
         try:
@@ -329,10 +358,9 @@ class Session:
             )
             reply = _complete(reply, placement, attempt)
         except BaseException as error:
-            is_answered = isinstance(error, TritonError) and error.server_message is not None and error.attempts == 1
-            placement.release() if is_answered else placement.abandon()
+            placement.end(_answered_attempt(error))
             raise
-        placement.release() if attempt.attempt == 1 else placement.abandon()
+        placement.end(attempt.attempt)
         return reply, attempt
 
     def _infer_placed(
@@ -351,8 +379,11 @@ class Session:
         def known(index: int, transport: Any, attempt: Call) -> Steps[None]:
             nonlocal chosen
             use = options.shared_memory
-            is_known = yield from self._memory.known_at(index, transport, placement, use, attempt)
-            chosen = (placement.tensors, placement.outputs) if is_known else plain
+            if (yield from self._memory.known_at(index, transport, placement, use, attempt)):
+                chosen = (placement.tensors, placement.outputs)
+                placement.sent(attempt.attempt)
+            else:
+                chosen = (on_host(plain[0], attempt), plain[1])
 
         ask: Ask[InferReply] = lambda d, attempt: d.infer(build(*chosen, attempt))  # noqa: E731
         try:
@@ -393,6 +424,11 @@ def request_from_tensors(
         request_id=attempt.request_id or "",
         parameters=parameters,
     )
+
+
+def _answered_attempt(error: BaseException) -> int | None:
+    """The attempt that a server answered with an error; ``None`` if none did."""
+    return error.attempts if isinstance(error, TritonError) and error.server_message is not None else None
 
 
 def _complete(reply: InferReply, placement: Placement | None, attempt: Call) -> InferReply:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tritonforge_client.core.call import Call
 from tritonforge_client.core.caller import Ask
 from tritonforge_client.core.check import check_reply
+from tritonforge_client.core.effects import Steps
 from tritonforge_client.core.request import InferRequest, StreamPart
 from tritonforge_client.core.tensor import writable_copies
 from tritonforge_client.options import Options
@@ -31,6 +32,7 @@ class Stream:
     Attributes:
         spec: What the model gives.
         ask: Makes the request.
+        prepared: What is to be done before it is opened.
         opened: Gives a transport and the attempt, for as long as the stream lasts.
         outputs: Names of the requested outputs; none means all.
         options: Options of the call.
@@ -38,6 +40,7 @@ class Stream:
 
     spec: ModelSpec
     ask: Ask[StreamPart]
+    prepared: Callable[[], Steps[None]]
     opened: Callable[[], AbstractContextManager[tuple[Any, Call]]]
     outputs: tuple[str, ...]
     options: Options

@@ -14,7 +14,7 @@ from tritonforge_client.core.call import Call
 from tritonforge_client.core.check import check_reply, tensors_from_inputs
 from tritonforge_client.core.request import InferReply, InferRequest, InputTensor, RequestedOutput
 from tritonforge_client.core.tensor import array_from_raw
-from tritonforge_client.errors import InvalidInput, SpecDrift, Unimplemented
+from tritonforge_client.errors import Drift, InvalidInput, SpecDrift, Unimplemented
 from tritonforge_client.spec import ModelSpec, TensorSpec
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
@@ -63,7 +63,7 @@ def answers_of(spec: ModelSpec, answer: Answer | None, inputs: Arrays, call: Cal
     if not spec.decoupled:
         return [given]
     if isinstance(given, Mapping) or not isinstance(given, Iterable):
-        raise _drift((f"expected several answers, as the model is decoupled, got {type(given).__name__}",), call)
+        raise _drift([_answer_drift("several answers, as the model is decoupled", given)], call)
     return given
 
 
@@ -90,9 +90,9 @@ def reply_from_answer(spec: ModelSpec, answer: Any, request: InferRequest, rows:
         Unimplemented: An output is wanted in a shared-memory region.
     """
     if not isinstance(answer, Mapping):
-        raise _drift((f"expected a mapping of outputs, got {type(answer).__name__}",), call)
+        raise _drift([_answer_drift("a mapping of outputs", answer)], call)
     known = [tensor.name for tensor in spec.outputs]
-    unknown = tuple(f"the spec has no output {name}" for name in answer if name not in known)
+    unknown = [_unknown_drift(name, answer[name]) for name in answer if name not in known]
     if len(unknown) > 0:
         raise _drift(unknown, call)
     try:
@@ -102,7 +102,7 @@ def reply_from_answer(spec: ModelSpec, answer: Any, request: InferRequest, rows:
     except SpecDrift as error:
         raise _drift(error.drifts, call) from error
     except InvalidInput as error:
-        raise _drift((error.text.replace("input ", "output ", 1),), call) from error
+        raise _drift([_output_drift(error)], call) from error
     if spec.max_batch_size > 0 and not spec.decoupled:
         _check_rows(arrays, rows, call)
     wanted = request.outputs or tuple(map(RequestedOutput, known))
@@ -147,11 +147,11 @@ def _repeated(spec: ModelSpec, recorded: Arrays, rows: int) -> Arrays:
 
 
 def _check_rows(arrays: Arrays, rows: int, call: Call) -> None:
-    drifts = tuple(
-        f"output {name}: expected the {rows} rows of the request, got {array.shape[0]}"
+    drifts = [
+        Drift(field=f"output {name}", expected=f"the {rows} rows of the request", got=str(array.shape[0]))
         for name, array in arrays.items()
         if array.shape[0] != rows
-    )
+    ]
     if len(drifts) > 0:
         raise _drift(drifts, call)
 
@@ -174,6 +174,22 @@ def _classes(spec: ModelSpec, array: NDArray[Any], count: int) -> NDArray[Any]:
     return texts
 
 
-def _drift(drifts: tuple[str, ...], call: Call) -> SpecDrift:
-    text = f"the fake's answer does not follow the spec: {'; '.join(drifts)}. Mend the answer that was given to add()"
-    return SpecDrift(text, drifts=drifts, **call.error_context())
+def _answer_drift(expected: str, answer: object) -> Drift:
+    return Drift(field="", expected=expected, got=type(answer).__name__)
+
+
+def _unknown_drift(name: str, value: object) -> Drift:
+    got, sentence = type(value).__name__, f"the spec has no output {name}"
+    return Drift(field=f"output {name}", expected="nothing", got=got, sentence=sentence)
+
+
+def _output_drift(error: InvalidInput) -> Drift:
+    """An output that no tensor can carry; the error speaks of it as an input."""
+    sentence = error.text.replace("input ", "output ", 1)
+    return Drift(field=f"output {error.field}", expected=error.expected, got=error.got, sentence=sentence)
+
+
+def _drift(drifts: Sequence[Drift], call: Call) -> SpecDrift:
+    sentences = "; ".join(map(str, drifts))
+    text = f"the fake's answer does not follow the spec: {sentences}. Mend the answer that was given to add()"
+    return SpecDrift(text, drifts=tuple(drifts), **call.error_context())

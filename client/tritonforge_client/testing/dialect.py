@@ -50,6 +50,8 @@ class Question:
 class FakeDialect:
     """Questions and answers as they are; ``Dialect`` describes the methods."""
 
+    cancels = True
+
     def infer(self, request: InferRequest) -> Exchange[InferReply]:
         """Run one request."""
         return Exchange(request, _same)

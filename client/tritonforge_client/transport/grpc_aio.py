@@ -25,12 +25,14 @@ class AsyncGrpcTransport:
         host: Host name or address.
         port: Port of the gRPC service.
         tls: How TLS is spoken; ``None`` for plain TCP.
+        name: Name of the host, where ``host`` is one of its addresses: it is asked for, and certificates are for it.
     """
 
-    def __init__(self, host: str, port: int, *, tls: TLS | None = None) -> None:
+    def __init__(self, host: str, port: int, *, tls: TLS | None = None, name: str | None = None) -> None:
         self.endpoint = endpoint_text(host, port)
         self.dialect = GrpcDialect()
-        self._channel = channel_to(grpc.aio, self.endpoint, tls)
+        authority = endpoint_text(name, port) if name is not None else None
+        self._channel = channel_to(grpc.aio, self.endpoint, tls, authority)
         self._methods: dict[str, Any] = {}
         self._closed = False
 

@@ -32,12 +32,20 @@ CHANNEL_OPTIONS: Final = (
 _COMPRESSIONS: Final = {None: None, "gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
 
 
-def channel_to(aio_or_grpc: Any, endpoint: str, tls: TLS | None) -> Any:
-    """Make a channel of ``grpc`` or ``grpc.aio``. Nothing is sent yet."""
+def channel_to(aio_or_grpc: Any, endpoint: str, tls: TLS | None, authority: str | None = None) -> Any:
+    """Make a channel of ``grpc`` or ``grpc.aio``. Nothing is sent yet.
+
+    Args:
+        aio_or_grpc: The module.
+        endpoint: Where it goes to.
+        tls: How TLS is spoken; ``None`` for plain TCP.
+        authority: Who is asked for there, and whose certificate is expected; ``None`` for the endpoint.
+    """
+    options = CHANNEL_OPTIONS if authority is None else (*CHANNEL_OPTIONS, ("grpc.default_authority", authority))
     if tls is None:
-        return aio_or_grpc.insecure_channel(endpoint, options=CHANNEL_OPTIONS)
+        return aio_or_grpc.insecure_channel(endpoint, options=options)
     credentials = grpc.ssl_channel_credentials(*tls.pem_contents())
-    return aio_or_grpc.secure_channel(endpoint, credentials, options=CHANNEL_OPTIONS)
+    return aio_or_grpc.secure_channel(endpoint, credentials, options=options)
 
 
 def call_options(call: Call) -> dict[str, Any]:

@@ -49,13 +49,16 @@ class HttpTransport:
         host: Host name or address.
         port: Port of the HTTP service.
         tls: How TLS is spoken; ``None`` for plain TCP.
+        name: Name of the host, where ``host`` is one of its addresses: it is asked for, and certificates are for it.
     """
 
     dialect = HttpDialect()
 
-    def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None = None, name: str | None = None) -> None:
         self.endpoint = endpoint_text(host, port)
         self._address = (host, port)
+        self._name = name if name is not None else host
+        self._authority = endpoint_text(self._name, port)
         self._tls = tls
         self._idle: list[_Connection] = []
         self._busy: set[_Connection] = set()
@@ -76,7 +79,7 @@ class HttpTransport:
             Cancelled: The transport was closed.
         """
         request = compressed_request(request, call.compression)
-        head = request_head(request, self.endpoint, call.headers)
+        head = request_head(request, self._authority, call.headers)
         call.remaining_s()
         connection = self._take(call)
         is_connected = False
@@ -110,12 +113,15 @@ class HttpTransport:
             with self._lock:
                 if self._closed:
                     raise call.closed_error()
-                connection = self._idle.pop() if len(self._idle) > 0 else _Connection(*self._address, self._tls)
+                connection = self._idle.pop() if len(self._idle) > 0 else self._new_connection()
                 self._busy.add(connection)
             if not connection.is_stale():
                 return connection
             connection.reusable = False
             self._give_back(connection)
+
+    def _new_connection(self) -> _Connection:
+        return _Connection(*self._address, self._tls, self._name)
 
     def _give_back(self, connection: _Connection) -> None:
         with self._lock:
@@ -133,11 +139,12 @@ class _Connection:
         reusable: Whether it has carried a whole exchange and can carry another.
     """
 
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, name: str) -> None:
         self.reusable = False
         self._host = host
         self._port = port
         self._tls = tls
+        self._name = name
         self._socket: socket.socket | None = None
         self._is_interrupted = False
         self._scratch = bytearray(SCRATCH_BYTES)
@@ -207,7 +214,7 @@ class _Connection:
         # An end without TLS's own goodbye is an error: anybody on the way could have cut the reply off.
         wrapped = tls.wrap_socket(
             self._armed(call),
-            server_hostname=self._host,
+            server_hostname=self._name,
             do_handshake_on_connect=False,
             suppress_ragged_eofs=False,
         )

@@ -47,15 +47,18 @@ class AsyncHttpTransport:
         host: Host name or address.
         port: Port of the HTTP service.
         tls: How TLS is spoken; ``None`` for plain TCP.
+        name: Name of the host, where ``host`` is one of its addresses: it is asked for, and certificates are for it.
     """
 
     dialect = HttpDialect()
 
-    def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None = None, name: str | None = None) -> None:
         self.endpoint = endpoint_text(host, port)
         self._host = host
         self._port = port
         self._tls = tls
+        self._name = name if name is not None else host
+        self._authority = endpoint_text(self._name, port)
         self._idle: dict[_Connection, None] = {}
         self._open: set[_Connection] = set()
         self._connecting: set[asyncio.Task[_Connection]] = set()
@@ -75,7 +78,7 @@ class AsyncHttpTransport:
             Cancelled: The transport was closed.
         """
         request = compressed_request(request, call.compression)
-        head = request_head(request, self.endpoint, call.headers)
+        head = request_head(request, self._authority, call.headers)
         call.remaining_s()
         if self._closed:
             raise call.closed_error()
@@ -151,7 +154,7 @@ class AsyncHttpTransport:
     async def _connect(self, call: Call) -> _Connection:
         loop = asyncio.get_running_loop()
         connected = await self._connected_socket(loop, call)
-        server_hostname = None if self._tls is None else self._host
+        server_hostname = None if self._tls is None else self._name
         _, connection = await loop.create_connection(
             lambda: _Connection(loop, self._open, self._idle),
             sock=connected,

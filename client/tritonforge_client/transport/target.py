@@ -2,107 +2,166 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
+from tritonforge_client.core.resolve import Name
 from tritonforge_client.errors import InvalidInput
 from tritonforge_client.tls import TLS
 from tritonforge_client.transport.base import AsyncTransport, Transport
+from tritonforge_client.transport.pages import keep_pages
+
+T = TypeVar("T")
 
 _DEFAULT_PORTS: Final = {"grpc": 8001, "grpcs": 8001, "http": 8000, "https": 8000}
-_EXPECTED: Final = "grpc://host:port, http://host:port, or grpcs:// and https:// for TLS"
+_ALL_ADDRESSES: Final = "+dns"
+# How gRPC itself writes a name whose every address is meant.
+_GRPC_NAME: Final = "dns:///"
+_EXPECTED: Final = (
+    "grpc://host:port, http://host:port, or grpcs:// and https:// for TLS; each with +dns, as in grpc+dns://host:port, "
+    "for all addresses of the host"
+)
 
 
-def transport_from_target(target: str, tls: TLS | None = None) -> Transport:
-    """Return a transport to a server. Nothing is sent yet.
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """One target.
+
+    Attributes:
+        text: As it was given.
+        scheme: One of ``_DEFAULT_PORTS``.
+        host: Name or address.
+        port: Port.
+        is_name: Whether every address of the host is an endpoint.
+    """
+
+    text: str
+    scheme: str
+    host: str
+    port: int
+    is_name: bool
+
+
+def transports_of(target: str | Sequence[str], tls: TLS | None = None) -> tuple[list[Transport], dict[int, Name]]:
+    """Return a transport to each target. Nothing is sent yet, and no name is asked.
 
     Args:
         target: ``grpc://host:port`` or ``http://host:port``, over TLS ``grpcs://`` or ``https://``; the port may be
-            left out for Triton's own, 8001 and 8000.
+            left out for Triton's own, 8001 and 8000. With ``+dns`` after the scheme every address of the host is
+            meant; ``dns:///host:port`` is ``grpc+dns://host:port``. Or several of one protocol.
         tls: Certificates; only for TLS.
 
     Returns:
-        The transport.
+        The transports, and for those to a host whose every address is meant, by their index, how to reach these.
 
     Raises:
-        InvalidInput: The target has another form, or certificates are given for one without TLS.
+        InvalidInput: A target has another form, their protocols differ, or certificates are given for one without TLS.
     """
-    scheme, host, port = _parts(target)
-    tls = _tls_of(target, scheme, tls)
-    # Each library is imported only for its own scheme: either may be missing or unwanted.
-    if scheme.startswith("grpc"):
-        from tritonforge_client.transport.grpc import GrpcTransport
+    from tritonforge_client.transport.resolver import Resolver
 
-        return GrpcTransport(host, port, tls=tls)
-    from tritonforge_client.transport.http import HttpTransport
-
-    return HttpTransport(host, port, tls=tls.ssl_context() if tls is not None else None)
+    return _made(target, tls, _transport_to, Resolver)
 
 
-def async_transport_from_target(target: str, tls: TLS | None = None) -> AsyncTransport:
-    """Return a transport to a server, for the running event loop. Nothing is sent yet.
+def async_transports_of(
+    target: str | Sequence[str], tls: TLS | None = None
+) -> tuple[list[AsyncTransport], dict[int, Name]]:
+    """Return a transport to each target, for the running event loop. Nothing is sent yet, and no name is asked.
 
     Args:
-        target: As for ``transport_from_target``.
-        tls: As for ``transport_from_target``.
+        target: As for ``transports_of``.
+        tls: As for ``transports_of``.
 
     Returns:
-        The transport.
+        As ``transports_of``.
 
     Raises:
-        InvalidInput: As for ``transport_from_target``.
+        InvalidInput: As for ``transports_of``.
     """
-    scheme, host, port = _parts(target)
-    tls = _tls_of(target, scheme, tls)
-    if scheme.startswith("grpc"):
+    from tritonforge_client.transport.resolver_aio import AsyncResolver
+
+    return _made(target, tls, _async_transport_to, AsyncResolver)
+
+
+def _made(
+    target: str | Sequence[str],
+    tls: TLS | None,
+    maker: Callable[[_Target, TLS | None], Callable[[str | None], T]],
+    resolver: Callable[[str, int], Any],
+) -> tuple[list[T], dict[int, Name]]:
+    keep_pages()
+    transports, names = [], {}
+    for index, one in enumerate(_targets_of(target)):
+        transport_to = maker(one, _tls_of(one, tls))
+        transports.append(transport_to(None))
+        if one.is_name:
+            names[index] = Name(resolver(one.host, one.port), transport_to)
+    return transports, names
+
+
+# Each library is imported only for its own scheme: either may be missing or unwanted.
+
+
+def _transport_to(target: _Target, tls: TLS | None) -> Callable[[str | None], Transport]:
+    """How to make the transport to one address of a target, or to the host as such."""
+    host, port = target.host, target.port
+    if target.scheme.startswith("grpc"):
+        from tritonforge_client.transport.grpc import GrpcTransport
+
+        return lambda address: GrpcTransport(address or host, port, tls=tls, name=host if address else None)
+    from tritonforge_client.transport.http import HttpTransport
+
+    context = tls.ssl_context() if tls is not None else None
+    return lambda address: HttpTransport(address or host, port, tls=context, name=host)
+
+
+def _async_transport_to(target: _Target, tls: TLS | None) -> Callable[[str | None], AsyncTransport]:
+    host, port = target.host, target.port
+    if target.scheme.startswith("grpc"):
         from tritonforge_client.transport.grpc_aio import AsyncGrpcTransport
 
-        return AsyncGrpcTransport(host, port, tls=tls)
+        return lambda address: AsyncGrpcTransport(address or host, port, tls=tls, name=host if address else None)
     from tritonforge_client.transport.http_aio import AsyncHttpTransport
 
-    return AsyncHttpTransport(host, port, tls=tls.ssl_context() if tls is not None else None)
+    context = tls.ssl_context() if tls is not None else None
+    return lambda address: AsyncHttpTransport(address or host, port, tls=context, name=host)
 
 
-def _tls_of(target: str, scheme: str, tls: TLS | None) -> TLS | None:
-    if scheme.endswith("s"):
+def _tls_of(target: _Target, tls: TLS | None) -> TLS | None:
+    if target.scheme.endswith("s"):
         return tls if tls is not None else TLS()
     if tls is not None:
-        expected = "a target grpcs:// or https:// for tls"
-        raise InvalidInput(
-            f"tls: expected {expected}, got {target!r}", field="tls", expected=expected, got=repr(target)
-        )
+        expected, got = "a target grpcs:// or https:// for tls", repr(target.text)
+        raise InvalidInput(f"tls: expected {expected}, got {got}", field="tls", expected=expected, got=got)
     return None
 
 
-def targets_of(target: str | Sequence[str]) -> list[str]:
-    """Return the targets of a client, which all speak one protocol.
-
-    Raises:
-        InvalidInput: There is none, or their protocols differ.
-    """
+def _targets_of(target: str | Sequence[str]) -> list[_Target]:
     try:
-        targets = [target] if isinstance(target, str) else list(target)
+        targets = [_target(one) for one in ([target] if isinstance(target, str) else target)]
     except TypeError as error:
         raise _target_error(target) from error
-    schemes = {_parts(one)[0] for one in targets}
-    if len(schemes) != 1:
+    if len({one.scheme for one in targets}) != 1:
         expected = f"one target {_EXPECTED}, or several of one protocol"
         text = f"target: expected {expected}, got {target!r}"
         raise InvalidInput(text, field="target", expected=expected, got=repr(target))
     return targets
 
 
-def _parts(target: str) -> tuple[str, str, int]:
+def _target(text: str) -> _Target:
     try:
-        parts = urlsplit(target)
+        is_grpc_name = text.startswith(_GRPC_NAME)
+        parts = urlsplit(f"grpc{_ALL_ADDRESSES}://{text.removeprefix(_GRPC_NAME)}" if is_grpc_name else text)
         host, port = parts.hostname, parts.port
     except (AttributeError, TypeError, ValueError) as error:
-        raise _target_error(target) from error
+        raise _target_error(text) from error
+    scheme = parts.scheme.removesuffix(_ALL_ADDRESSES)
     beyond = parts.username is not None or parts.path not in {"", "/"} or parts.query or parts.fragment
-    if parts.scheme not in _DEFAULT_PORTS or not host or beyond or port == 0:
-        raise _target_error(target)
-    return parts.scheme, host, port if port is not None else _DEFAULT_PORTS[parts.scheme]
+    if scheme not in _DEFAULT_PORTS or not host or beyond or port == 0:
+        raise _target_error(text)
+    port = port if port is not None else _DEFAULT_PORTS[scheme]
+    return _Target(text, scheme, host, port, is_name=scheme != parts.scheme)
 
 
 def _target_error(target: object) -> InvalidInput:
