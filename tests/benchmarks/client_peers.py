@@ -2,9 +2,9 @@
 
     python tests/benchmarks/client_peers.py [--seconds 6] [--parts sync async loop import] [--keep-pages] [--json FILE]
 
-All clients of a part take turns in random order, so that a slow moment of the machine hits each of them. With
-``--keep-pages`` everything is measured a second time with a malloc that gives no memory back, in the server and in the
-clients: large buffers are then not paid for by page faults.
+Every client is a process of its own, and those of a part take turns in random order, so that a slow moment of the
+machine hits each of them. With ``--keep-pages`` everything is measured a second time with a malloc that gives no memory
+back, in the server and in the clients: large buffers are then not paid for by page faults.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import importlib.metadata
 import json
-import multiprocessing
 import os
 import platform
 import random
@@ -21,8 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,7 +31,8 @@ from tritonforge_generator.deploy import EmbeddedTriton
 from tritonforge_generator.environment import inherited
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, this folder is no package yet
-from benchmarks.client_peers_clients import ASYNC, FRESH, MODEL, SYNC, Array, AsyncCall, Call, baselines_of, host_of
+from benchmarks.client_peers_clients import ASYNC, FRESH, MODEL, SYNC, baselines_of, host_of, urls_of
+from benchmarks.client_peers_player import AT_ONCE, LARGE_AT_ONCE, players, ticker_lateness_ms
 from benchmarks.client_peers_report import BUDGETS, PARTS, Figure, figures_from_samples, text_from_runs
 
 Urls = Mapping[str, str]
@@ -57,9 +56,8 @@ class TritonPythonModel:
 """
 
 SHAPES = {"256 B": (1, 64), "0.6 MB": (1, 3 * 224 * 224), "4.2 MB": (7, 3 * 224 * 224)}
-AT_ONCE, CALLS_A_ROUND = 64, 512
-LARGE_SHAPE, LARGE_AT_ONCE = (1, 3_000_000), 8
-TICK_S = 0.001
+CALLS_A_TURN = {"256 B": 20, "0.6 MB": 10, "4.2 MB": 4}
+LARGE_SHAPE = (1, 3_000_000)
 LEAST_ROUNDS = 5
 FRESH_INTERPRETERS = 7
 
@@ -72,31 +70,14 @@ KEEP_PAGES = {"MALLOC_TRIM_THRESHOLD_": "536870912", "MALLOC_MMAP_THRESHOLD_": "
 
 def sync_figures(urls: Urls, seconds: float) -> Iterator[Figure]:
     """Measure each payload for a while."""
+    names = {name: urls[peer.protocol] for name, peer in SYNC.items() if peer.installed}
     for case, shape in SHAPES.items():
-        array = random_array(shape)
-        with ExitStack() as stack:
-            calls = {
-                name: stack.enter_context(peer.open(urls[peer.protocol], array))
-                for name, peer in SYNC.items()
-                if peer.installed
-            }
-            for name, call in calls.items():
-                check_echo(name, call(), array)
-            times_us = call_times_us(calls, seconds)
-        samples = {name: times_us.get(name, []) for name in SYNC}
-        yield from figures_from_samples("sync", case, samples, baselines_of(SYNC))
-
-
-def call_times_us(calls: Mapping[str, Call], seconds: float) -> dict[str, list[float]]:
-    """Let the clients take turns; the times of one round have the same place in each list."""
-    times_us: dict[str, list[float]] = {name: [] for name in calls}
-    # A call is slower after a large one, so none always follows the same.
-    for order in shuffled_rounds(list(calls), seconds):
-        for name in order:
-            start = time.perf_counter()
-            calls[name]()
-            times_us[name].append((time.perf_counter() - start) * 1e6)
-    return times_us
+        times_us: dict[str, list[float]] = {name: [] for name in SYNC}
+        with players("sync", names, shape, calls=CALLS_A_TURN[case]) as playing:
+            for order in shuffled_rounds(list(names), seconds):
+                for name in order:
+                    times_us[name] += playing[name].round()["us"]
+        yield from figures_from_samples("sync", case, times_us, baselines_of(SYNC))
 
 
 def shuffled_rounds(names: Sequence[str], seconds: float) -> Iterator[list[str]]:
@@ -112,121 +93,44 @@ def shuffled_rounds(names: Sequence[str], seconds: float) -> Iterator[list[str]]
 # ---- many calls at once ----
 
 
-@asynccontextmanager
-async def opened_async(urls: Urls, array: Array) -> AsyncIterator[dict[str, AsyncCall]]:
-    """Open every asynchronous client and see that it answers."""
-    async with AsyncExitStack() as stack:
-        calls = {
-            name: await stack.enter_async_context(peer.open(urls[peer.protocol], array)) for name, peer in ASYNC.items()
-        }
-        for name, call in calls.items():
-            check_echo(name, await call(), array)
-        yield calls
-
-
-async def async_figures(urls: Urls, seconds: float) -> list[Figure]:
+def async_figures(urls: Urls, seconds: float) -> list[Figure]:
     """Measure the throughput of 64 calls at once; the server's share of it is the same for all."""
     wall_us: dict[str, list[float]] = {name: [] for name in ASYNC}
     cpu_us: dict[str, list[float]] = {name: [] for name in ASYNC}
-
-    async with opened_async(urls, random_array(SHAPES["256 B"])) as calls:
-        for call in calls.values():
-            await many_calls(call)  # opens the connections
-        for order in shuffled_rounds(list(calls), 2 * seconds):
+    with players("async", urls_of(ASYNC, urls), SHAPES["256 B"]) as playing:
+        for order in shuffled_rounds(list(ASYNC), 2 * seconds):
             for name in order:
-                start, cpu_start = time.perf_counter(), time.process_time()
-                await many_calls(calls[name])
-                wall_us[name].append((time.perf_counter() - start) * 1e6 / CALLS_A_ROUND)
-                cpu_us[name].append((time.process_time() - cpu_start) * 1e6 / CALLS_A_ROUND)
+                result = playing[name].round()
+                wall_us[name] += result["us"]
+                cpu_us[name] += result["cpu_us"]
     others = {name: {"client_cpu_us": float(np.median(values))} for name, values in cpu_us.items()}
     case = f"256 B, {AT_ONCE} at once"
     return list(figures_from_samples("async", case, wall_us, baselines_of(ASYNC), others))
 
 
-async def many_calls(call: AsyncCall) -> None:
-    """One round: as many workers as calls at once."""
-
-    async def worker() -> None:
-        for _ in range(CALLS_A_ROUND // AT_ONCE):
-            await call()
-
-    await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
-
-
 # ---- the event loop while large calls run ----
 
 
-async def loop_figures(urls: Urls, seconds: float) -> list[Figure]:
+def loop_figures(urls: Urls, seconds: float) -> list[Figure]:
     """Measure how late a ticker is while each client has eight large calls in flight, and while another process has."""
     case = f"12 MB, {LARGE_AT_ONCE} at once"
     round_ms: dict[str, list[float]] = {name: [] for name in ASYNC}
     late_ms: dict[str, list[float]] = {name: [] for name in ASYNC}
-    async with opened_async(urls, random_array(LARGE_SHAPE)) as calls:
-        for call in calls.values():
-            await large_calls(call)
-        for order in shuffled_rounds(list(calls), 2 * seconds):
+    beside_ms: list[float] = []
+    with players("loop", urls_of(ASYNC, urls), LARGE_SHAPE) as playing:
+        for order in shuffled_rounds(list(ASYNC), 2 * seconds):
             for name in order:
-                start = time.perf_counter()
-                late_ms[name] += await ticker_lateness_ms(large_calls(calls[name]))
-                round_ms[name].append((time.perf_counter() - start) * 1e3)
+                result = playing[name].round()
+                round_ms[name] += result["ms"]
+                late_ms[name] += result["late_ms"]
+            beside_ms += asyncio.run(ticker_lateness_ms(asyncio.to_thread(playing["tritonclient http"].round)))
     lateness = {name: _lateness(values) for name, values in late_ms.items()}
     figures = list(figures_from_samples("loop", case, round_ms, baselines_of(ASYNC), lateness))
-    idle = _lateness(await lateness_beside_a_load_ms(urls["http"], seconds))
-    return [*figures, Figure("loop", case, "of another process", idle)]
+    return [*figures, Figure("loop", case, "of another process", _lateness(beside_ms))]
 
 
 def _lateness(values_ms: Sequence[float]) -> dict[str, float]:
     return {"p99_ms": float(np.percentile(values_ms, 99)), "max_ms": max(values_ms)}
-
-
-async def large_calls(call: AsyncCall) -> None:
-    """Eight at once."""
-    await asyncio.gather(*(call() for _ in range(LARGE_AT_ONCE)))
-
-
-async def ticker_lateness_ms(work: Awaitable[Any]) -> list[float]:
-    """Run a ticker beside some work; returns how late each tick came."""
-    late_ms: list[float] = []
-
-    async def tick() -> None:
-        while True:
-            due = time.perf_counter() + TICK_S
-            await asyncio.sleep(TICK_S)
-            late_ms.append((time.perf_counter() - due) * 1e3)
-
-    ticker = asyncio.create_task(tick())
-    await asyncio.sleep(0)
-    await work
-    # The tick that the end of the work has delayed counts too.
-    await asyncio.sleep(2 * TICK_S)
-    ticker.cancel()
-    return late_ms
-
-
-async def lateness_beside_a_load_ms(url: str, seconds: float) -> list[float]:
-    """The noise of the machine: the ticker's lateness while another process makes the large calls."""
-    context = multiprocessing.get_context("spawn")
-    started, stop = context.Event(), context.Event()
-    process = context.Process(target=make_large_calls, args=(url, started, stop), daemon=True)
-    process.start()
-    try:
-        await asyncio.to_thread(started.wait)
-        return await ticker_lateness_ms(asyncio.sleep(seconds))
-    finally:
-        stop.set()
-        await asyncio.to_thread(process.join)
-
-
-def make_large_calls(url: str, started: Any, stop: Any) -> None:
-    """Make large calls until told to stop; runs in a process of its own."""
-
-    async def calls() -> None:
-        async with ASYNC["tritonclient http"].open(url, random_array(LARGE_SHAPE)) as call:
-            while not stop.is_set():
-                await large_calls(call)
-                started.set()
-
-    asyncio.run(calls())
 
 
 # ---- fresh interpreters ----
@@ -319,8 +223,8 @@ def measured(parts: Sequence[str], seconds: float) -> list[Figure]:
             urls = {"grpc": server.grpc_url, "http": server.http_url}
             measure: dict[str, Callable[[], Iterator[Figure] | list[Figure]]] = {
                 "sync": lambda: sync_figures(urls, seconds),
-                "async": lambda: asyncio.run(async_figures(urls, seconds)),
-                "loop": lambda: asyncio.run(loop_figures(urls, seconds)),
+                "async": lambda: async_figures(urls, seconds),
+                "loop": lambda: loop_figures(urls, seconds),
                 "import": lambda: import_figures(urls),
             }
             for part in parts:
@@ -351,17 +255,6 @@ def environment() -> dict[str, Any]:
         "packages": {name: importlib.metadata.version(name) for name in packages if name in installed},
         "malloc": {name: value for name, value in inherited().items() if name.startswith("MALLOC_")},
     }
-
-
-def random_array(shape: tuple[int, ...]) -> Array:
-    """The same noise in every run."""
-    return np.random.default_rng(0).random(shape, dtype=np.float32)
-
-
-def check_echo(name: str, reply: Any, array: Array) -> None:
-    """Stop when a client does not return what it sent."""
-    if not np.array_equal(reply, array):
-        raise SystemExit(f"{name} returned another array than it sent")
 
 
 if __name__ == "__main__":

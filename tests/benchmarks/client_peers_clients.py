@@ -1,4 +1,7 @@
-"""The clients that ``client_peers.py`` compares, by name; a new one is a line in a table."""
+"""The clients that ``client_peers.py`` compares, by name; a new one is a line in a table.
+
+Each imports its library when it is opened, so that a process holds that of its own client alone.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,10 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, asyn
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-
-from tritonforge_client import AsyncClient, Client, Options
-from tritonforge_client.core.grpc_codec import bytes_from_request
-from tritonforge_client.core.request import InferRequest, InputTensor
-from tritonforge_client.options import SharedMemoryUse
 
 Array = npt.NDArray[np.float32]
 Call = Callable[[], Any]
@@ -48,8 +46,10 @@ def host_of(url: str) -> str:
 
 
 @contextmanager
-def ours(url: str, array: Array, *, shared_memory: SharedMemoryUse = "off") -> Iterator[Call]:
+def ours(url: str, array: Array, *, shared_memory: Literal["off", "auto"] = "off") -> Iterator[Call]:
     """Our blocking client, its requests checked against the model's spec."""
+    from tritonforge_client import Client, Options
+
     with Client(url, options=Options(shared_memory=shared_memory)) as client:
         spec = client.spec(MODEL)
         if shared_memory != "off":  # outputs whose size is known can lie there
@@ -59,21 +59,34 @@ def ours(url: str, array: Array, *, shared_memory: SharedMemoryUse = "off") -> I
         yield lambda: model.infer({"x": array})["y"]
 
 
+METHOD = "/inference.GRPCInferenceService/ModelInfer"
+NO_LIMITS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+
+
 @contextmanager
 def bytes_alone(url: str, array: Array) -> Iterator[Call]:
     """A message that was encoded before and is not decoded after: what no client over gRPC is faster than."""
-    tensor = InputTensor("x", "FP32", array.shape, array.reshape(-1).view(np.uint8).data)
-    message = bytes_from_request(InferRequest(model=MODEL, inputs=(tensor,)))
-    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    message = message_of(array)
     grpc: Any = import_module("grpc")
-    with grpc.insecure_channel(host_of(url), options=options) as channel:
-        send = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+    with grpc.insecure_channel(host_of(url), options=NO_LIMITS) as channel:
+        send = channel.unary_unary(METHOD)
+        yield lambda: array_of(send(message), array)
 
-        def call() -> Any:
-            reply = send(message)
-            return np.frombuffer(reply, np.float32, offset=len(reply) - array.nbytes).reshape(array.shape)
 
-        yield call
+def message_of(array: Array) -> bytes:
+    """The request, encoded; malloc keeps its pages as for our client."""
+    from tritonforge_client.core.grpc_codec import bytes_from_request
+    from tritonforge_client.core.request import InferRequest, InputTensor
+    from tritonforge_client.transport.pages import keep_pages
+
+    keep_pages()
+    tensor = InputTensor("x", "FP32", array.shape, array.reshape(-1).view(np.uint8).data)
+    return bytes_from_request(InferRequest(model=MODEL, inputs=(tensor,)))
+
+
+def array_of(reply: bytes, array: Array) -> Array:
+    """The elements that end a reply."""
+    return np.frombuffer(reply, np.float32, offset=len(reply) - array.nbytes).reshape(array.shape)
 
 
 @contextmanager
@@ -120,11 +133,27 @@ def tritony(*, run_async: bool) -> Callable[[str, Array], AbstractContextManager
 @asynccontextmanager
 async def ours_aio(url: str, array: Array) -> AsyncIterator[AsyncCall]:
     """Our asynchronous client, its requests checked against the model's spec."""
+    from tritonforge_client import AsyncClient
+
     async with AsyncClient(url) as client:
         model = client.bind(await client.spec(MODEL))
 
         async def call() -> Any:
             return (await model.infer({"x": array}))["y"]
+
+        yield call
+
+
+@asynccontextmanager
+async def bytes_alone_aio(url: str, array: Array) -> AsyncIterator[AsyncCall]:
+    """The same in an event loop."""
+    message = message_of(array)
+    aio: Any = import_module("grpc.aio")
+    async with aio.insecure_channel(host_of(url), options=NO_LIMITS) as channel:
+        send = channel.unary_unary(METHOD)
+
+        async def call() -> Any:
+            return array_of(await send(message), array)
 
         yield call
 
@@ -162,6 +191,7 @@ SYNC: dict[str, Peer[AbstractContextManager[Call]]] = {
 }
 ASYNC: dict[str, Peer[AbstractAsyncContextManager[AsyncCall]]] = {
     "ours grpc": Peer("grpc", "tritonforge_client", ours_aio),
+    "bytes alone grpc": Peer("grpc", "grpc", bytes_alone_aio),
     "tritonclient grpc": Peer("grpc", "tritonclient", tritonclient_aio),
     "ours http": Peer("http", "tritonforge_client", ours_aio),
     # Left alone, aiohttp asks for gzip and Triton compresses the tensors: a line of its own, not what others are
@@ -193,3 +223,8 @@ FRESH = {
 def baselines_of(peers: Mapping[str, Peer[Any]]) -> dict[str, str]:
     """tritonclient over the same protocol, by client."""
     return {name: f"{BASELINE} {peer.protocol}" for name, peer in peers.items()}
+
+
+def urls_of(peers: Mapping[str, Peer[Any]], urls: Mapping[str, str]) -> dict[str, str]:
+    """Where each client calls."""
+    return {name: urls[peer.protocol] for name, peer in peers.items()}

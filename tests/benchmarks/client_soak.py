@@ -3,14 +3,17 @@
     python tests/benchmarks/client_soak.py [--minutes 10] [--parts threads tasks] [--json FILE]
 
 ``threads`` are 32 threads with a blocking client a protocol, ``tasks`` 256 tasks with an asynchronous one. Payloads are
-small, an image, and an image through shared memory. Memory is that of the calling process alone: the median of the
-first tenth after the warm-up against that of the last.
+small, an image, and an image through shared memory. Memory is that of the calling process alone, compared between two
+rests, one after the warm-up and one at the end: no call is in flight and malloc has given back what it can, so that it
+is what the clients keep. At full speed the buffers of the calls in flight come and go by more than any leak.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import ctypes
+import gc
 import json
 import os
 import statistics
@@ -20,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +38,7 @@ from tritonforge_generator.deploy import EmbeddedTriton
 
 THREADS, TASKS = 32, 256
 GROWTH_MB = 5.0
-WARM_UP_SHARE = 0.2
+LEGS = (0.2, 0.8)  # the warm-up and the rest
 SIZES = {"small": (1, 64), "image": (3, 50_176), "image in shared memory": (3, 50_176)}
 
 
@@ -77,15 +80,18 @@ def line_of(part: str, result: dict[str, Any]) -> str:
     """A result for people."""
     errors = ", ".join(f"{count} x {name}" for name, count in result["errors"].items()) or "no error"
     verdict = "passed" if passed(result) else "FAILED"
+    rest, busy = ([f"{one:.1f}" for one in result[name]] for name in ("rest_mb", "busy_mb"))
     return (
-        f"{part}: {result['calls']:,} calls in {result['seconds']:.0f} s, {errors}; memory {result['first_mb']:.1f} MB "
-        f"after the warm-up, {result['last_mb']:.1f} MB at the end; {verdict}"
+        f"{part}: {result['calls']:,} calls in {result['seconds']:.0f} s, {errors}; at rest {rest[0]} MB after the "
+        f"warm-up and {rest[1]} MB at the end; at full speed {busy[0]} MB at first and {busy[1]} MB at last (medians); "
+        f"{verdict}"
     )
 
 
 def passed(result: dict[str, Any]) -> bool:
     """Whether memory stayed and nothing failed."""
-    return result["last_mb"] - result["first_mb"] <= GROWTH_MB and not result["errors"]
+    first_mb, last_mb = result["rest_mb"]
+    return last_mb - first_mb <= GROWTH_MB and not result["errors"]
 
 
 def spec_of(shape: tuple[int, int]) -> ModelSpec:
@@ -97,58 +103,92 @@ def spec_of(shape: tuple[int, int]) -> ModelSpec:
     )
 
 
+@dataclass
+class Tally:
+    """What came of the calls, and what memory did."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    rest_mb: list[float] = field(default_factory=list)
+    busy_mb: list[float] = field(default_factory=list)
+
+    def answered(self, output: np.ndarray[Any, Any], index: int) -> None:
+        """Compare an answer with what was sent."""
+        if output[0, 0] == index and output[-1, -1] == index:
+            self.counts["right"] += 1
+        else:
+            self.errors["wrong answer"] += 1
+
+    def rested(self, busy_mb: list[float]) -> None:
+        """Note a leg that ended: memory while it ran, and now."""
+        self.busy_mb = busy_mb
+        gc.collect()
+        if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+            trim(0)
+        self.rest_mb.append(memory_mb())
+
+    def result(self, seconds: float) -> dict[str, Any]:
+        """Figures of the part."""
+        tenth = max(1, len(self.busy_mb) // 10)
+        return {
+            "calls": self.counts["right"],
+            "seconds": seconds,
+            "errors": dict(self.errors),
+            "rest_mb": self.rest_mb,
+            "busy_mb": [statistics.median(self.busy_mb[:tenth]), statistics.median(self.busy_mb[-tenth:])],
+        }
+
+
 def soak_threads(urls: list[str], seconds: float) -> dict[str, Any]:
     """Blocking clients, each shared by all threads."""
+    tally = Tally()
     clients = [Client(url) for url in urls]
-    counts: Counter[str] = Counter()
-    errors: Counter[str] = Counter()
-    end_s = time.monotonic() + seconds
 
-    def call(index: int) -> None:
+    def call(index: int, end_s: float) -> None:
         name, shape = list(SIZES.items())[index % len(SIZES)]
         model = clients[index % 2].bind(spec_of(shape), options=options_of(name))
         array = np.full(shape, index, np.float32)
         while time.monotonic() < end_s:
             try:
-                output = model.infer({"IN_FP32": array})["OUT_FP32"]
-                counts["wrong" if output[0, 0] != index or output[-1, -1] != index else "right"] += 1
+                tally.answered(model.infer({"IN_FP32": array})["OUT_FP32"], index)
             except Exception as error:
-                errors[type(error).__name__] += 1
+                tally.errors[type(error).__name__] += 1
 
-    threads = [threading.Thread(target=call, args=(index,)) for index in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    memory = sampled_memory(lambda: time.monotonic() < end_s)
-    for thread in threads:
-        thread.join()
+    for share in LEGS:
+        end_s = time.monotonic() + share * seconds
+        threads = [threading.Thread(target=call, args=(index, end_s)) for index in range(THREADS)]
+        for thread in threads:
+            thread.start()
+        busy_mb = sampled_memory_mb(end_s)
+        for thread in threads:
+            thread.join()
+        tally.rested(busy_mb)
     for client in clients:
         client.close()
-    return result_of(counts, errors, memory, seconds)
+    return tally.result(seconds)
 
 
 async def soak_tasks(urls: list[str], seconds: float) -> dict[str, Any]:
     """Asynchronous clients, each shared by all tasks."""
-    counts: Counter[str] = Counter()
-    errors: Counter[str] = Counter()
-    end_s = time.monotonic() + seconds
+    tally = Tally()
     async with AsyncClient(urls[0]) as first, AsyncClient(urls[1]) as second:
 
-        async def call(index: int) -> None:
+        async def call(index: int, end_s: float) -> None:
             name, shape = list(SIZES.items())[index % len(SIZES)]
             model = (first, second)[index % 2].bind(spec_of(shape), options=options_of(name))
             array = np.full(shape, index, np.float32)
             while time.monotonic() < end_s:
                 try:
-                    output = (await model.infer({"IN_FP32": array}))["OUT_FP32"]
-                    counts["wrong" if output[0, 0] != index or output[-1, -1] != index else "right"] += 1
+                    tally.answered((await model.infer({"IN_FP32": array}))["OUT_FP32"], index)
                 except Exception as error:
-                    errors[type(error).__name__] += 1
+                    tally.errors[type(error).__name__] += 1
 
-        sampler = asyncio.to_thread(sampled_memory, lambda: time.monotonic() < end_s)
-        tasks = [asyncio.create_task(call(index)) for index in range(TASKS)]
-        memory = await sampler
-        await asyncio.gather(*tasks)
-    return result_of(counts, errors, memory, seconds)
+        for share in LEGS:
+            end_s = time.monotonic() + share * seconds
+            sampler = asyncio.create_task(asyncio.to_thread(sampled_memory_mb, end_s))
+            await asyncio.gather(*(call(index, end_s) for index in range(TASKS)))
+            tally.rested(await sampler)
+    return tally.result(seconds)
 
 
 def options_of(name: str) -> Options:
@@ -156,31 +196,19 @@ def options_of(name: str) -> Options:
     return Options(timeout_s=60, retry=None, shared_memory="system" if "shared" in name else "off")
 
 
-def sampled_memory(goes_on: Callable[[], bool]) -> list[float]:
-    """Resident memory in MB, twice a second, without shared memory."""
-    page_mb = os.sysconf("SC_PAGESIZE") / 1e6
+def sampled_memory_mb(end_s: float) -> list[float]:
+    """Resident memory, twice a second."""
     samples = []
-    while goes_on():
-        _, resident, shared, *_ = Path("/proc/self/statm").read_text(encoding="ascii").split()
-        samples.append((int(resident) - int(shared)) * page_mb)
+    while time.monotonic() < end_s:
+        samples.append(memory_mb())
         time.sleep(0.5)
     return samples
 
 
-def result_of(counts: Counter[str], errors: Counter[str], memory: list[float], seconds: float) -> dict[str, Any]:
-    """Figures of one part; a wrong answer is an error."""
-    warm = memory[int(len(memory) * WARM_UP_SHARE) :]
-    tenth = max(1, len(warm) // 10)
-    if counts["wrong"]:
-        errors["wrong answer"] = counts["wrong"]
-    return {
-        "calls": counts["right"],
-        "seconds": seconds,
-        "errors": dict(errors),
-        "first_mb": statistics.median(warm[:tenth]),
-        "last_mb": statistics.median(warm[-tenth:]),
-        "most_mb": max(warm),
-    }
+def memory_mb() -> float:
+    """Resident memory of this process without what it shares."""
+    _, resident, shared, *_ = Path("/proc/self/statm").read_text(encoding="ascii").split()
+    return (int(resident) - int(shared)) * os.sysconf("SC_PAGESIZE") / 1e6
 
 
 if __name__ == "__main__":
