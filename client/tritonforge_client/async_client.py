@@ -10,15 +10,11 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from tritonforge_client.async_model import AsyncModel
-from tritonforge_client.core.administration import RepositoryModel, ServerMetadata
 from tritonforge_client.core.caller import Caller
 from tritonforge_client.core.effects import Close, Effect, Pause, Race, Resolve, Send, Steps
-from tritonforge_client.core.metrics import Metrics
 from tritonforge_client.core.request import Inputs
 from tritonforge_client.core.session import Session
-from tritonforge_client.core.statistics import ModelStatistics
 from tritonforge_client.errors import Drift
-from tritonforge_client.hooks import Hook
 from tritonforge_client.options import Options
 from tritonforge_client.policies import Balance
 from tritonforge_client.reply import Reply
@@ -29,6 +25,11 @@ from tritonforge_client.transport.target import async_transports_of
 
 if TYPE_CHECKING:
     import asyncio
+
+    from tritonforge_client.core.administration import RepositoryModel, ServerMetadata
+    from tritonforge_client.core.metrics import Metrics
+    from tritonforge_client.core.statistics import ModelStatistics
+    from tritonforge_client.hooks import Hook
 
 T = TypeVar("T")
 
@@ -186,7 +187,7 @@ class AsyncClient:
         Raises:
             TritonError: As the tree in ``tritonforge_client.errors`` says.
         """
-        return await self._run(self._session.statistics(model, options))
+        return await self._run(self._session.administration.statistics(model, options))
 
     async def metrics(self, url: str | None = None, *, options: Options | None = None) -> Metrics:
         """Read a server's metrics page, over HTTP whatever the protocol of the client.
@@ -206,7 +207,7 @@ class AsyncClient:
         # A client over gRPC may need it for nothing else.
         from tritonforge_client.transport.http_aio import AsyncHttpTransport
 
-        return await self._run(self._session.metrics(url, AsyncHttpTransport, options))
+        return await self._run(self._session.administration.metrics(url, AsyncHttpTransport, options))
 
     async def server_metadata(self, *, options: Options | None = None) -> ServerMetadata:
         """Read the server's name, version and protocol extensions.
@@ -217,7 +218,7 @@ class AsyncClient:
         Raises:
             TritonError: As the tree in ``tritonforge_client.errors`` says.
         """
-        return await self._run(self._session.server_metadata(options))
+        return await self._run(self._session.administration.server_metadata(options))
 
     async def repository_index(self, *, ready: bool = False, options: Options | None = None) -> list[RepositoryModel]:
         """List the models of the server's repositories, one entry a version.
@@ -229,7 +230,7 @@ class AsyncClient:
         Raises:
             TritonError: As the tree in ``tritonforge_client.errors`` says.
         """
-        return await self._run(self._session.repository_index(ready, options))
+        return await self._run(self._session.administration.repository_index(ready, options))
 
     async def load_model(
         self,
@@ -252,7 +253,7 @@ class AsyncClient:
             InvalidInput: Files without a config.
             TritonError: As the tree in ``tritonforge_client.errors`` says.
         """
-        await self._run(self._session.load_model(model, config, files, options))
+        await self._run(self._session.administration.load_model(model, config, files, options))
 
     async def unload_model(self, model: str, *, dependents: bool = False, options: Options | None = None) -> None:
         """Unload a model (model control mode ``explicit``). Requests in flight are still answered.
@@ -265,7 +266,7 @@ class AsyncClient:
         Raises:
             TritonError: As the tree in ``tritonforge_client.errors`` says.
         """
-        await self._run(self._session.unload_model(model, dependents, options))
+        await self._run(self._session.administration.unload_model(model, dependents, options))
 
     async def trace_settings(
         self,
@@ -284,7 +285,7 @@ class AsyncClient:
         Raises:
             TritonError: As the tree in ``tritonforge_client.errors`` says.
         """
-        return await self._run(self._session.trace_settings(model, changes, options))
+        return await self._run(self._session.administration.trace_settings(model, changes, options))
 
     async def log_settings(
         self, *, changes: Mapping[str, bool | int | str] | None = None, options: Options | None = None
@@ -298,7 +299,7 @@ class AsyncClient:
         Raises:
             TritonError: As the tree in ``tritonforge_client.errors`` says.
         """
-        return await self._run(self._session.log_settings(changes, options))
+        return await self._run(self._session.administration.log_settings(changes, options))
 
     async def close(self) -> None:
         """Close all connections. A second call does nothing."""

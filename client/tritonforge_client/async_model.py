@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from tritonforge_client.core.batches import joined
-from tritonforge_client.core.classification import Classification
 from tritonforge_client.core.effects import Steps
 from tritonforge_client.core.request import Inputs
 from tritonforge_client.core.sequence import SequenceStep
@@ -24,6 +23,8 @@ from tritonforge_client.spec import ModelSpec
 
 if TYPE_CHECKING:
     import asyncio
+
+    from tritonforge_client.core.classification import Classification
 
 
 class AsyncModel:

@@ -5,20 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from tritonforge_client.core.administration import RepositoryModel, ServerMetadata
 from tritonforge_client.core.caller import Caller
 from tritonforge_client.core.effects import Close, Effect, Pause, Race, Resolve, Send, Steps
-from tritonforge_client.core.metrics import Metrics
 from tritonforge_client.core.request import Inputs
 from tritonforge_client.core.session import Session
-from tritonforge_client.core.statistics import ModelStatistics
 from tritonforge_client.errors import Drift
-from tritonforge_client.hooks import Hook
 from tritonforge_client.model import Model
 from tritonforge_client.options import Options
 from tritonforge_client.policies import Balance
@@ -28,6 +24,12 @@ from tritonforge_client.tls import TLS
 from tritonforge_client.transport.base import Transport
 from tritonforge_client.transport.race import raced
 from tritonforge_client.transport.target import transports_of
+
+if TYPE_CHECKING:
+    from tritonforge_client.core.administration import RepositoryModel, ServerMetadata
+    from tritonforge_client.core.metrics import Metrics
+    from tritonforge_client.core.statistics import ModelStatistics
+    from tritonforge_client.hooks import Hook
 
 T = TypeVar("T")
 
@@ -179,7 +181,7 @@ class Client:
         Raises:
             TritonError: As the tree in ``tritonforge_client.errors`` says.
         """
-        return self._run(self._session.statistics(model, options))
+        return self._run(self._session.administration.statistics(model, options))
 
     def metrics(self, url: str | None = None, *, options: Options | None = None) -> Metrics:
         """Read a server's metrics page, over HTTP whatever the protocol of the client.
@@ -199,7 +201,7 @@ class Client:
         # A client over gRPC may need it for nothing else.
         from tritonforge_client.transport.http import HttpTransport
 
-        return self._run(self._session.metrics(url, HttpTransport, options))
+        return self._run(self._session.administration.metrics(url, HttpTransport, options))
 
     def server_metadata(self, *, options: Options | None = None) -> ServerMetadata:
         """Read the server's name, version and protocol extensions.
@@ -210,7 +212,7 @@ class Client:
         Raises:
             TritonError: As the tree in ``tritonforge_client.errors`` says.
         """
-        return self._run(self._session.server_metadata(options))
+        return self._run(self._session.administration.server_metadata(options))
 
     def repository_index(self, *, ready: bool = False, options: Options | None = None) -> list[RepositoryModel]:
         """List the models of the server's repositories, one entry a version.
@@ -222,7 +224,7 @@ class Client:
         Raises:
             TritonError: As the tree in ``tritonforge_client.errors`` says.
         """
-        return self._run(self._session.repository_index(ready, options))
+        return self._run(self._session.administration.repository_index(ready, options))
 
     def load_model(
         self,
@@ -245,7 +247,7 @@ class Client:
             InvalidInput: Files without a config.
             TritonError: As the tree in ``tritonforge_client.errors`` says.
         """
-        self._run(self._session.load_model(model, config, files, options))
+        self._run(self._session.administration.load_model(model, config, files, options))
 
     def unload_model(self, model: str, *, dependents: bool = False, options: Options | None = None) -> None:
         """Unload a model (model control mode ``explicit``). Requests in flight are still answered.
@@ -258,7 +260,7 @@ class Client:
         Raises:
             TritonError: As the tree in ``tritonforge_client.errors`` says.
         """
-        self._run(self._session.unload_model(model, dependents, options))
+        self._run(self._session.administration.unload_model(model, dependents, options))
 
     def trace_settings(
         self,
@@ -277,7 +279,7 @@ class Client:
         Raises:
             TritonError: As the tree in ``tritonforge_client.errors`` says.
         """
-        return self._run(self._session.trace_settings(model, changes, options))
+        return self._run(self._session.administration.trace_settings(model, changes, options))
 
     def log_settings(
         self, *, changes: Mapping[str, bool | int | str] | None = None, options: Options | None = None
@@ -291,7 +293,7 @@ class Client:
         Raises:
             TritonError: As the tree in ``tritonforge_client.errors`` says.
         """
-        return self._run(self._session.log_settings(changes, options))
+        return self._run(self._session.administration.log_settings(changes, options))
 
     def close(self) -> None:
         """Close all connections. A second call does nothing."""

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from tritonforge_client.core.batches import joined
-from tritonforge_client.core.classification import Classification
 from tritonforge_client.core.effects import Steps
 from tritonforge_client.core.request import Inputs
 from tritonforge_client.core.sequence import SequenceStep
@@ -25,6 +24,8 @@ from tritonforge_client.spec import ModelSpec
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+
+    from tritonforge_client.core.classification import Classification
 
 
 class Model:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from tritonforge_client.core.balance import Balancer
 from tritonforge_client.core.call import Call
@@ -19,9 +19,11 @@ from tritonforge_client.core.limit import InFlight
 from tritonforge_client.core.resolve import Name, Names
 from tritonforge_client.core.retry import Retries, RetryBudget
 from tritonforge_client.errors import InvalidInput, TritonError
-from tritonforge_client.hooks import Attempt, Hook
 from tritonforge_client.options import Options, headers_of
 from tritonforge_client.policies import Balance, HedgePolicy, RetryPolicy
+
+if TYPE_CHECKING:
+    from tritonforge_client.hooks import Hook
 
 T = TypeVar("T")
 Ask = Callable[[Dialect, Call], Exchange[T]]
@@ -261,6 +263,8 @@ class Caller:
 
     @contextmanager
     def _hooked(self, attempt: Call) -> Iterator[Call]:
+        from tritonforge_client.hooks import Attempt  # who has hooks has imported it
+
         seen = Attempt(
             model=attempt.model, endpoint=attempt.endpoint, number=attempt.attempt, request_id=attempt.request_id
         )

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from numpy.typing import NDArray
 
-from tritonforge_client.core.administration import (
-    RepositoryModel,
-    ServerMetadata,
-    repository_model_from_json,
-    server_metadata_from_json,
-)
 from tritonforge_client.core.batches import pieces_of
 from tritonforge_client.core.call import Call
 from tritonforge_client.core.caller import Ask, Caller
@@ -26,11 +20,9 @@ from tritonforge_client.core.check import (
     rows_added,
     tensors_from_inputs,
 )
-from tritonforge_client.core.classification import Classification, check_count, classifications_from_reply
 from tritonforge_client.core.config import drifts_between, model_spec_from_config
-from tritonforge_client.core.effects import Close, Pause, Send, Steps, Turn
+from tritonforge_client.core.effects import Pause, Steps, Turn
 from tritonforge_client.core.exchange import Dialect, Exchange
-from tritonforge_client.core.metrics import Metrics, metrics_address, metrics_exchange, no_page_error
 from tritonforge_client.core.placement import Placement, check_placed
 from tritonforge_client.core.request import (
     InferReply,
@@ -42,16 +34,12 @@ from tritonforge_client.core.request import (
     RequestedOutput,
     StreamPart,
 )
-from tritonforge_client.core.sequence import SequenceStep
 from tritonforge_client.core.shared import SharedMemory, check_reach, is_lost_region, on_host
-from tritonforge_client.core.statistics import ModelStatistics, model_statistics_from_json
 from tritonforge_client.core.stream import Stream, with_final_marker
 from tritonforge_client.core.tensor import writable_copies
 from tritonforge_client.errors import (
-    ConnectionFailed,
     DeadlineExceeded,
     Drift,
-    InvalidInput,
     NotReady,
     ServerError,
     SpecDrift,
@@ -61,6 +49,11 @@ from tritonforge_client.errors import (
 from tritonforge_client.options import Options, check_timeout_s
 from tritonforge_client.reply import Reply
 from tritonforge_client.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from tritonforge_client.core.administration import Administration
+    from tritonforge_client.core.classification import Classification
+    from tritonforge_client.core.sequence import SequenceStep
 
 Tensors: TypeAlias = "tuple[InputTensor, ...]"
 Outputs: TypeAlias = "tuple[RequestedOutput, ...]"
@@ -155,6 +148,8 @@ class Session:
         request_id: str | None,
     ) -> Steps[list[list[Classification]]]:
         """Run a model and read the classes with the largest values of one output."""
+        from tritonforge_client.core.classification import check_count, classifications_from_reply  # seldom wanted
+
         options, call = self.caller.begin(options, model=spec.name, request_id=request_id)
         check_way(spec, "single", call)
         tensors = checked_tensors(spec, inputs, call)
@@ -240,87 +235,12 @@ class Session:
         what = "the model" if model is not None else "the server"
         raise NotReady(f"{what} is not ready within {timeout_s:g} s: {last}", **call.error_context()) from failure
 
-    def statistics(self, model: str | None, options: Options | None) -> Steps[list[ModelStatistics]]:
-        """Read statistics, one entry a model version."""
-        options, call = self.caller.begin(options, model=model)
-        entries, _ = yield from self.caller.ask(lambda d, _: d.model_statistics(model or ""), options, call)
-        return [model_statistics_from_json(entry) for entry in entries]
+    @cached_property
+    def administration(self) -> Administration:
+        """The steps of what concerns the server and not a model's answers."""
+        from tritonforge_client.core.administration import Administration  # most programs only infer
 
-    def metrics(
-        self, url: str | None, transport_to: Callable[[str, int], Any], options: Options | None
-    ) -> Steps[Metrics]:
-        """Read a metrics page, once: who scrapes soon asks again."""
-        _, call = self.caller.begin(options)
-        host, port, path = metrics_address(url, call.endpoint)
-        transport = transport_to(host, port)
-        # The page is read without TLS, and a token is none of its business.
-        attempt = dataclasses.replace(call.at(transport.endpoint, 1), headers={})
-        exchange = metrics_exchange(path)
-        try:
-            return exchange.parse((yield Send(transport, exchange.request, attempt)), attempt)
-        except ConnectionFailed as error:
-            raise no_page_error(error, attempt) from error
-        finally:
-            yield Close(transport)
-
-    def server_metadata(self, options: Options | None) -> Steps[ServerMetadata]:
-        """Read name, version and extensions of the server."""
-        options, call = self.caller.begin(options)
-        fields, _ = yield from self.caller.ask(lambda d, _: d.server_metadata(), options, call)
-        return server_metadata_from_json(fields)
-
-    def repository_index(self, ready: bool, options: Options | None) -> Steps[list[RepositoryModel]]:
-        """List the models of the server's repositories."""
-        options, call = self.caller.begin(options)
-        entries, _ = yield from self.caller.ask(lambda d, _: d.repository_index(ready=ready), options, call)
-        return [repository_model_from_json(entry) for entry in entries]
-
-    # ---- what changes a server is never sent twice ----
-
-    def load_model(
-        self,
-        model: str,
-        config: Mapping[str, Any] | None,
-        files: Mapping[str, bytes] | None,
-        options: Options | None,
-    ) -> Steps[None]:
-        """Load a model, or load it again."""
-        options, call = self.caller.begin(options, model=model)
-        if files and config is None:
-            text = "files need a config, as Triton asks for: give the config of the model that they make"
-            raise InvalidInput(text, field="config", expected="a config", got="None", **call.error_context())
-        stated = json.dumps(config) if config is not None else ""
-        yield from self.caller.ask(
-            lambda d, _: d.load_model(model, stated, files or {}), options, call, repeatable=False
-        )
-
-    def unload_model(self, model: str, dependents: bool, options: Options | None) -> Steps[None]:
-        """Unload a model."""
-        options, call = self.caller.begin(options, model=model)
-        yield from self.caller.ask(
-            lambda d, _: d.unload_model(model, dependents=dependents), options, call, repeatable=False
-        )
-
-    def trace_settings(
-        self, model: str | None, changes: Mapping[str, Sequence[str] | None] | None, options: Options | None
-    ) -> Steps[dict[str, list[str]]]:
-        """Change trace settings and read them all."""
-        options, call = self.caller.begin(options, model=model)
-        settings, _ = yield from self.caller.ask(
-            lambda d, _: d.trace_settings(model or "", changes or {}), options, call, repeatable=not changes
-        )
-        # Over HTTP a setting with one value is that value.
-        return {name: [value] if isinstance(value, str) else list(value) for name, value in settings.items()}
-
-    def log_settings(
-        self, changes: Mapping[str, bool | int | str] | None, options: Options | None
-    ) -> Steps[dict[str, bool | int | str]]:
-        """Change log settings and read them all."""
-        options, call = self.caller.begin(options)
-        settings, _ = yield from self.caller.ask(
-            lambda d, _: d.log_settings(changes or {}), options, call, repeatable=not changes
-        )
-        return dict(settings)
+        return Administration(self.caller)
 
     def closing(self) -> Steps[None]:
         """What is to be done before the connections are closed."""

@@ -18,4 +18,4 @@ def keep_pages() -> None:
     it. Freeing one block that nobody touched teaches glibc; another malloc does not care, and thresholds that were set
     by the environment stay. What is kept at the top of the heap is 64 MB at most.
     """
-    bytearray(_LEARNED_BYTES)
+    bytes(_LEARNED_BYTES)
