@@ -59,7 +59,8 @@ def ours(url: str, array: Array, *, shared_memory: Literal["off", "auto"] = "off
         yield lambda: model.infer({"x": array})["y"]
 
 
-METHOD = "/inference.GRPCInferenceService/ModelInfer"
+SERVICE = "/inference.GRPCInferenceService/"
+METHOD = f"{SERVICE}ModelInfer"
 NO_LIMITS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 
 
@@ -71,6 +72,39 @@ def bytes_alone(url: str, array: Array) -> Iterator[Call]:
     with grpc.insecure_channel(host_of(url), options=NO_LIMITS) as channel:
         send = channel.unary_unary(METHOD)
         yield lambda: array_of(send(message), array)
+
+
+@contextmanager
+def bytes_alone_shared(url: str, array: Array) -> Iterator[Call]:
+    """The same with tensors that lie in shared memory before, and are read there after."""
+    from tritonforge_client.core.grpc_codec import bytes_from_request
+    from tritonforge_client.core.grpc_dialect import GrpcDialect
+    from tritonforge_client.core.request import InferRequest, InputTensor, Region, RequestedOutput
+    from tritonforge_client.shared_memory import SystemRegion
+
+    region = SystemRegion(2 * array.nbytes)
+    region.memory[: array.nbytes] = array.reshape(-1).view(np.uint8)
+    places = [Region(region.name, array.nbytes, offset) for offset in (0, array.nbytes)]
+    tensor = InputTensor("x", "FP32", array.shape, memoryview(b""), places[0])
+    message = bytes_from_request(
+        InferRequest(model=MODEL, inputs=(tensor,), outputs=(RequestedOutput("y", region=places[1]),))
+    )
+    grpc: Any = import_module("grpc")
+    with grpc.insecure_channel(host_of(url)) as channel:
+
+        def ask(request: Any) -> None:
+            channel.unary_unary(SERVICE + request.method)(request.message)
+
+        ask(region.register(GrpcDialect()).request)
+        send = channel.unary_unary(METHOD)
+
+        def call() -> Any:
+            send(message)
+            return region.memory[array.nbytes :].view(np.float32).reshape(array.shape)
+
+        yield call
+        ask(region.unregister(GrpcDialect()).request)
+        region.retire(in_use=False)
 
 
 def message_of(array: Array) -> bytes:
@@ -179,6 +213,7 @@ SYNC: dict[str, Peer[AbstractContextManager[Call]]] = {
     "ours grpc": Peer("grpc", "tritonforge_client", ours),
     "ours grpc, shared memory": Peer("grpc", "tritonforge_client", partial(ours, shared_memory="auto")),
     "bytes alone grpc": Peer("grpc", "grpc", bytes_alone),
+    "bytes alone grpc, shared memory": Peer("grpc", "grpc", bytes_alone_shared),
     "tritonclient grpc": Peer("grpc", "tritonclient", tritonclient),
     "pytriton grpc": Peer("grpc", "pytriton", pytriton),
     "tritony grpc": Peer("grpc", "tritony", tritony(run_async=True)),
