@@ -9,7 +9,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 SERVER_ALONE := $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 13))' \
 	&& $(BIN)/pip install --quiet --no-deps nvidia-pytriton==0.7.0 || true
 
-.PHONY: demo test check unit api format train test-slow test-peer test-torch test-gpu help
+.PHONY: demo test check lint mypy pyright unit api format train test-slow test-peer test-torch test-gpu help
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -29,12 +29,19 @@ $(DEV_STAMP): pyproject.toml
 demo: $(RUN_STAMP) ## From a trained model to a load-test report, on this machine
 	$(BIN)/tritonforge demo
 
-check: $(DEV_STAMP) ## Lint and types
+check: $(DEV_STAMP) ## Lint and types, two at a time
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target pyright mypy lint
+
+lint: $(DEV_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+mypy: $(DEV_STAMP)
+	$(BIN)/mypy
+
+pyright: $(DEV_STAMP)
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 test: check ## Everything that CI runs
 	$(BIN)/pytest -m 'not slow and not peer' -n 2 --dist loadfile --no-loadscope-reorder
