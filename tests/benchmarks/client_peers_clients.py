@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import re
+import socket
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
@@ -118,7 +120,39 @@ def message_of(array: Array) -> bytes:
     return bytes_from_request(InferRequest(model=MODEL, inputs=(tensor,)))
 
 
-def array_of(reply: bytes, array: Array) -> Array:
+@contextmanager
+def bytes_alone_http(url: str, array: Array) -> Iterator[Call]:
+    """The same over HTTP: one socket, and replies as long as the first into one buffer."""
+    from tritonforge_client.core.http11 import request_head
+    from tritonforge_client.core.http_dialect import HttpDialect
+    from tritonforge_client.core.request import InferRequest, InputTensor
+
+    tensor = InputTensor("x", "FP32", array.shape, array.reshape(-1).view(np.uint8).data)
+    request = HttpDialect().infer(InferRequest(model=MODEL, inputs=(tensor,))).request
+    message = b"".join((request_head(request, host_of(url), {}), *request.body))
+    host, _, port = host_of(url).rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(message)
+        first = bytearray()
+        while (head := re.search(rb"\r\ncontent-length: (\d+)\r\n(?:.*?\r\n)?\r\n", first, re.I | re.S)) is None:
+            first += connection.recv(1 << 16)
+        size_bytes = head.end() + int(head[1])
+        while len(first) < size_bytes:
+            first += connection.recv(1 << 20)
+        buffer = memoryview(bytearray(size_bytes))
+
+        def call() -> Any:
+            connection.sendall(message)
+            received = 0
+            while received < size_bytes:
+                received += connection.recv_into(buffer[received:])
+            return array_of(buffer, array)
+
+        yield call
+
+
+def array_of(reply: bytes | memoryview, array: Array) -> Array:
     """The elements that end a reply."""
     return np.frombuffer(reply, np.float32, offset=len(reply) - array.nbytes).reshape(array.shape)
 
@@ -220,6 +254,7 @@ SYNC: dict[str, Peer[AbstractContextManager[Call]]] = {
     "tritony grpc, run_async=False": Peer("grpc", "tritony", tritony(run_async=False)),
     "ours http": Peer("http", "tritonforge_client", ours),
     "ours http, shared memory": Peer("http", "tritonforge_client", partial(ours, shared_memory="auto")),
+    "bytes alone http": Peer("http", "tritonforge_client", bytes_alone_http),
     "tritonclient http": Peer("http", "tritonclient", tritonclient),
     "pytriton http": Peer("http", "pytriton", pytriton),
     "tritony http": Peer("http", "tritony", tritony(run_async=True)),

@@ -113,6 +113,26 @@ def test_damaged_replies_are_errors(body: bytes, head_length: str | None, text: 
         reply_from_body(body, head_length)
 
 
+def test_a_known_head_does_not_hide_what_follows_it() -> None:
+    output = {"name": "y", "datatype": "INT32", "shape": [2], "parameters": {"binary_data_size": 8}}
+    head = json.dumps({"model_name": "known", "parameters": {"a": 1}, "outputs": [output]}).encode()
+    for values in ([1, 2], [3, 4], [5, 6]):
+        reply = reply_from_body(head + np.array(values, np.int32).tobytes(), str(len(head)))
+        assert reply.outputs["y"].tolist() == values
+        assert reply.parameters == {"a": 1}
+        reply.parameters["a"] = 2  # type: ignore[index]  # what a caller does with one reply is not in the next
+    for damaged in (head, head + bytes(4), head + bytes(12)):
+        with pytest.raises(ReplyFormatError):
+            reply_from_body(damaged, str(len(head)))
+
+
+def test_equal_numbers_of_another_type_are_not_taken_for_each_other() -> None:
+    tensors = (InputTensor("x", "FP32", (1,), memoryview(bytes(4))),)
+    for value in (True, 1, 1.0, "1"):
+        head = json.loads(head_from_request(InferRequest(model="m", inputs=tensors, parameters={"flag": value})))
+        assert type(head["parameters"]["flag"]) is type(value)
+
+
 def test_error_texts() -> None:
     assert error_text_from_body(b'{"error":"boom"}') == "boom"
     assert error_text_from_body(b"<html>gateway</html>") == "<html>gateway</html>"

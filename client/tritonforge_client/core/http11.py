@@ -10,6 +10,7 @@ import zlib
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -49,15 +50,21 @@ def request_head(request: HttpRequest, host: str, headers: Mapping[str, str]) ->
     Raises:
         InvalidInput: The path or a header has a character that could end it early, or is not ASCII.
     """
-    if _PATH.fullmatch(request.path) is None:
-        expected = "a / and visible ASCII characters, all others escaped"
-        text = f"path: expected {expected}, got {request.path!r}"
-        raise InvalidInput(text, field="path", expected=expected, got=repr(request.path))
     fields = {"host": host, **_OWN_HEADERS, **headers, **request.headers}
     if request.method == "POST" or len(request.body) > 0:
-        fields["content-length"] = str(sum(memoryview(buffer).nbytes for buffer in request.body))
-    lines = [f"{request.method} {request.path} HTTP/1.1"]
-    for name, value in fields.items():
+        fields["content-length"] = str(sum([memoryview(buffer).nbytes for buffer in request.body]))
+    # A token of the caller's is not to be kept.
+    encoded = _encoded_head if headers else _usual_head
+    return encoded(request.method, request.path, tuple(fields.items()))
+
+
+def _encoded_head(method: str, path: str, fields: tuple[tuple[str, str], ...]) -> bytes:
+    if _PATH.fullmatch(path) is None:
+        expected = "a / and visible ASCII characters, all others escaped"
+        text = f"path: expected {expected}, got {path!r}"
+        raise InvalidInput(text, field="path", expected=expected, got=repr(path))
+    lines = [f"{method} {path} HTTP/1.1"]
+    for name, value in fields:
         line = f"{name}: {value}"
         if _HEADER_LINE.fullmatch(line) is None:
             # The value may be a secret.
@@ -66,6 +73,10 @@ def request_head(request: HttpRequest, host: str, headers: Mapping[str, str]) ->
             raise InvalidInput(text, field="headers", expected=expected, got="others too")
         lines.append(line)
     return "\r\n".join([*lines, "", ""]).encode("ascii")
+
+
+# Requests to a model are mostly of the same sizes.
+_usual_head = lru_cache(256)(_encoded_head)
 
 
 def pieces_from_buffers(buffers: Iterable[bytes | memoryview], *, join_below_bytes: int) -> deque[memoryview]:
@@ -189,7 +200,9 @@ class _Received:
             raise ReplyFormatError(f"expected a reply that begins with {begin!r}, got {start!r}")
 
 
-def _parsed_head(head: bytes) -> tuple[int, int, dict[str, str]]:
+# A server's replies to equal requests mostly have the same head.
+@lru_cache(64)
+def _parsed_head(head: bytes) -> tuple[int, int, Mapping[str, str]]:
     """Minor version, status and headers."""
     status_line, *field_lines = head.decode("latin-1").split("\r\n")
     status_match = _STATUS_LINE.fullmatch(status_line)

@@ -8,7 +8,9 @@ are read too.
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from numpy.typing import NDArray
 
@@ -17,12 +19,16 @@ from tritonforge_client.core.request import (
     InferRequest,
     Parameter,
     PlacedTensor,
+    Region,
     ReplyFormatError,
     RequestedOutput,
 )
 from tritonforge_client.core.tensor import array_from_contents, array_from_raw
 
 HEAD_LENGTH_HEADER: Final = "inference-header-content-length"
+_LONGEST_KNOWN_BYTES: Final = 4096
+# Name, datatype, shape, and where the elements are: that many bytes behind the head, or in shared memory.
+_Tensor: TypeAlias = "tuple[str, str, tuple[int, ...], Region | int]"
 _JSON_NAMES: Final = {dict: "object", list: "array"}
 
 
@@ -35,25 +41,32 @@ def head_from_request(request: InferRequest) -> bytes:
     Returns:
         The JSON head; the elements of each input follow it in order.
     """
-    head: dict[str, Any] = {}
-    if request.request_id:
-        head["id"] = request.request_id
-    head["parameters"] = {**request.parameters, "binary_data_output": True}
+    tensors = tuple([(one.name, one.datatype, one.shape, one.region or len(one.data)) for one in request.inputs])
+    if request.request_id or request.parameters:
+        own = {"id": request.request_id} if request.request_id else {}
+        return _encoded_head({**own, "parameters": request.parameters}, tensors, request.outputs)
+    return _usual_head(tensors, request.outputs)
+
+
+# Requests to a model are mostly of the same shapes.
+@lru_cache(256)
+def _usual_head(tensors: tuple[_Tensor, ...], outputs: tuple[RequestedOutput, ...]) -> bytes:
+    return _encoded_head({"parameters": {}}, tensors, outputs)
+
+
+def _encoded_head(own: Mapping[str, Any], tensors: tuple[_Tensor, ...], outputs: tuple[RequestedOutput, ...]) -> bytes:
+    head: dict[str, Any] = {**own, "parameters": {**own["parameters"], "binary_data_output": True}}
     head["inputs"] = [
         {
-            "name": tensor.name,
-            "shape": tensor.shape,
-            "datatype": tensor.datatype,
-            "parameters": (
-                {"binary_data_size": len(tensor.data)} if tensor.region is None else tensor.region.parameters
-            ),
+            "name": name,
+            "shape": shape,
+            "datatype": datatype,
+            "parameters": place.parameters if isinstance(place, Region) else {"binary_data_size": place},
         }
-        for tensor in request.inputs
+        for name, datatype, shape, place in tensors
     ]
-    if len(request.outputs) > 0:
-        head["outputs"] = [
-            {"name": output.name, "parameters": _output_parameters(output)} for output in request.outputs
-        ]
+    if len(outputs) > 0:
+        head["outputs"] = [{"name": output.name, "parameters": _output_parameters(output)} for output in outputs]
     return json.dumps(head, separators=(",", ":")).encode()
 
 
@@ -79,40 +92,77 @@ def reply_from_body(body: bytes | memoryview, head_length: str | None) -> InferR
     """
     view = memoryview(body).toreadonly()
     length = len(body) if head_length is None else _checked_length(head_length, len(body))
-    head = json_from_bytes(view[:length], dict)
+    text = bytes(view[:length])
+    head = _known_head(text) if length <= _LONGEST_KNOWN_BYTES else _head_from_text(text)
     outputs: dict[str, NDArray[Any]] = {}
     placed: dict[str, PlacedTensor] = {}
     position = length
-    try:
-        for output in head.get("outputs", ()):
-            name, datatype, shape = str(output["name"]), str(output["datatype"]), [int(n) for n in output["shape"]]
-            output_parameters = output.get("parameters", {})
-            size = output_parameters.get("binary_data_size")
-            if size is None and "data" not in output and all(one > 0 for one in shape):
-                placed[name] = PlacedTensor(datatype, tuple(shape))
-            elif size is None:
-                values = _values_from_json(output.get("data", ()), datatype)
-                outputs[name] = array_from_contents(name, datatype, shape, values)
-            else:
-                outputs[name] = array_from_raw(name, datatype, shape, view[position : position + size])
-                position += size
-        parameters = dict(head.get("parameters", {}))
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ReplyFormatError(f"the JSON of the reply has another form than the protocol's: {error!r}") from error
-    except ValueError as error:
-        if isinstance(error, ReplyFormatError):
-            raise
-        raise ReplyFormatError(f"the JSON of the reply has another form than the protocol's: {error!r}") from error
+    for name, datatype, shape, size, values in head.outputs:
+        if size is not None:
+            outputs[name] = array_from_raw(name, datatype, shape, view[position : position + size])
+            position += size
+        elif values is not None:
+            outputs[name] = array_from_contents(name, datatype, shape, values)
+        else:
+            placed[name] = PlacedTensor(datatype, tuple(shape))
     if position != len(body):
         raise ReplyFormatError(f"the tensors of the reply end at byte {position}, its body at {len(body)}")
     return InferReply(
-        model=str(head.get("model_name", "")),
-        version=str(head.get("model_version", "")),
-        request_id=str(head.get("id", "")),
+        model=head.model,
+        version=head.version,
+        request_id=head.request_id,
         outputs=outputs,
         placed=placed,
-        parameters=parameters,
+        parameters=dict(head.parameters),
     )
+
+
+class _Output(NamedTuple):
+    """An output: how many bytes of it follow the head, or its elements, or neither where it lies in shared memory."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    size_bytes: int | None
+    values: list[object] | None
+
+
+class _Head(NamedTuple):
+    """All of a reply but its binary data."""
+
+    model: str
+    version: str
+    request_id: str
+    parameters: Mapping[str, Parameter]
+    outputs: list[_Output]
+
+
+def _head_from_text(text: bytes) -> _Head:
+    head = json_from_bytes(text, dict)
+    try:
+        return _Head(
+            model=str(head.get("model_name", "")),
+            version=str(head.get("model_version", "")),
+            request_id=str(head.get("id", "")),
+            parameters=dict(head.get("parameters", {})),
+            outputs=[_output_from_json(output) for output in head.get("outputs", ())],
+        )
+    except ReplyFormatError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ReplyFormatError(f"the JSON of the reply has another form than the protocol's: {error!r}") from error
+
+
+# Replies to equal requests have the same head.
+_known_head = lru_cache(64)(_head_from_text)
+
+
+def _output_from_json(output: Mapping[str, Any]) -> _Output:
+    datatype, shape = str(output["datatype"]), [int(size) for size in output["shape"]]
+    size_bytes = output.get("parameters", {}).get("binary_data_size")
+    is_placed = size_bytes is None and "data" not in output and all(size > 0 for size in shape)
+    values = None if is_placed or size_bytes is not None else _values_from_json(output.get("data", ()), datatype)
+    return _Output(str(output["name"]), datatype, shape, None if size_bytes is None else int(size_bytes), values)
 
 
 def json_from_bytes(data: bytes | memoryview, kind: type[dict[str, Any] | list[Any]]) -> Any:

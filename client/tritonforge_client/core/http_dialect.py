@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -38,7 +39,7 @@ class HttpDialect:
         body: tuple[bytes | memoryview, ...] = (head, *(one.data for one in request.inputs if one.region is None))
         headers = {"content-type": "application/octet-stream", HEAD_LENGTH_HEADER: str(len(head))}
         path = f"{_model_path(request.model, request.version)}/infer"
-        return Exchange(HttpRequest(method="POST", path=path, headers=headers, body=body), _parsed(_infer_reply))
+        return Exchange(HttpRequest(method="POST", path=path, headers=headers, body=body), _parsed_infer_reply)
 
     def infer_stream(self, request: InferRequest) -> Exchange[StreamPart]:
         """Refuse: Triton answers a request over HTTP once.
@@ -142,6 +143,9 @@ def _infer_reply(reply: HttpResponse) -> InferReply:
     return reply_from_body(reply.body, reply.headers.get(HEAD_LENGTH_HEADER))
 
 
+_parsed_infer_reply: Final = _parsed(_infer_reply)
+
+
 def _is_ready(reply: HttpResponse, call: Call) -> bool:
     return reply.status not in _NOT_READY_STATUSES and _parsed(lambda _: True)(reply, call)
 
@@ -169,6 +173,7 @@ def _post(path: str, body: object) -> HttpRequest:
     return HttpRequest(method="POST", path=path, headers={"content-type": "application/json"}, body=(encoded,))
 
 
+@lru_cache(256)
 def _model_path(model: str, version: str) -> str:
     path = f"/v2/models/{quote(model, safe='')}"
     return f"{path}/versions/{quote(version, safe='')}" if version else path
