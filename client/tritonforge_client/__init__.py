@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         StatisticDuration,
     )
     from tritonforge_client.hooks import Attempt, Hook, OpenTelemetryHook, PrometheusHook
+    from tritonforge_client.pages import keep_pages
 
 __all__ = [
     "TLS",
@@ -103,6 +104,7 @@ __all__ = [
     "TritonError",
     "Unavailable",
     "Unimplemented",
+    "keep_pages",
     "model_spec_from_config",
 ]
 
@@ -125,6 +127,7 @@ _LATER = {
     "RepositoryModel": "core.administration",
     "ServerMetadata": "core.administration",
     "StatisticDuration": "core.statistics",
+    "keep_pages": "pages",
 }
 
 

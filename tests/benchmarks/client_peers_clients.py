@@ -110,12 +110,10 @@ def bytes_alone_shared(url: str, array: Array) -> Iterator[Call]:
 
 
 def message_of(array: Array) -> bytes:
-    """The request, encoded; malloc keeps its pages as for our client."""
+    """The request, encoded."""
     from tritonforge_client.core.grpc_codec import bytes_from_request
     from tritonforge_client.core.request import InferRequest, InputTensor
-    from tritonforge_client.transport.pages import keep_pages
 
-    keep_pages()
     tensor = InputTensor("x", "FP32", array.shape, array.reshape(-1).view(np.uint8).data)
     return bytes_from_request(InferRequest(model=MODEL, inputs=(tensor,)))
 

@@ -10,7 +10,7 @@ import pytest
 
 SCRIPT = """
 import resource, sys
-from tritonforge_client.transport.pages import keep_pages
+from tritonforge_client import keep_pages
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -11,7 +11,6 @@ from tritonforge_client.core.resolve import Name
 from tritonforge_client.errors import InvalidInput
 from tritonforge_client.tls import TLS
 from tritonforge_client.transport.base import AsyncTransport, Transport
-from tritonforge_client.transport.pages import keep_pages
 
 T = TypeVar("T")
 
@@ -90,7 +89,6 @@ def _made(
     maker: Callable[[_Target, TLS | None], Callable[[str | None], T]],
     resolver: Callable[[str, int], Any],
 ) -> tuple[list[T], dict[int, Name]]:
-    keep_pages()
     transports, names = [], {}
     for index, one in enumerate(_targets_of(target)):
         transport_to = maker(one, _tls_of(one, tls))
