@@ -48,10 +48,14 @@ def host_of(url: str) -> str:
 
 
 @contextmanager
-def ours(url: str, array: Array, *, shared_memory: Literal["off", "auto"] = "off") -> Iterator[Call]:
+def ours(
+    url: str, array: Array, *, shared_memory: Literal["off", "auto"] = "off", pages_kept: bool = False
+) -> Iterator[Call]:
     """Our blocking client, its requests checked against the model's spec."""
-    from tritonforge_client import Client, Options
+    from tritonforge_client import Client, Options, keep_pages
 
+    if pages_kept:
+        keep_pages()
     with Client(url, options=Options(shared_memory=shared_memory)) as client:
         spec = client.spec(MODEL)
         if shared_memory != "off":  # outputs whose size is known can lie there
@@ -243,6 +247,7 @@ async def tritonclient_aio(
 BASELINE = "tritonclient"
 SYNC: dict[str, Peer[AbstractContextManager[Call]]] = {
     "ours grpc": Peer("grpc", "tritonforge_client", ours),
+    "ours grpc, keep_pages()": Peer("grpc", "tritonforge_client", partial(ours, pages_kept=True)),
     "ours grpc, shared memory": Peer("grpc", "tritonforge_client", partial(ours, shared_memory="auto")),
     "bytes alone grpc": Peer("grpc", "grpc", bytes_alone),
     "bytes alone grpc, shared memory": Peer("grpc", "grpc", bytes_alone_shared),
@@ -251,6 +256,7 @@ SYNC: dict[str, Peer[AbstractContextManager[Call]]] = {
     "tritony grpc": Peer("grpc", "tritony", tritony(run_async=True)),
     "tritony grpc, run_async=False": Peer("grpc", "tritony", tritony(run_async=False)),
     "ours http": Peer("http", "tritonforge_client", ours),
+    "ours http, keep_pages()": Peer("http", "tritonforge_client", partial(ours, pages_kept=True)),
     "ours http, shared memory": Peer("http", "tritonforge_client", partial(ours, shared_memory="auto")),
     "bytes alone http": Peer("http", "tritonforge_client", bytes_alone_http),
     "tritonclient http": Peer("http", "tritonclient", tritonclient),
