@@ -44,7 +44,7 @@ pyright: $(DEV_STAMP)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 test: check ## Everything that CI runs
-	$(BIN)/pytest -m 'not slow and not peer' -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -m 'not slow and not peer' -n 3 --dist loadfile --no-loadscope-reorder
 
 unit: $(DEV_STAMP) ## Tests that start no server and no browser
 	$(BIN)/pytest -m 'not slow and not peer and not triton and not browser'

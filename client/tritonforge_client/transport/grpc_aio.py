@@ -25,9 +25,6 @@ class AsyncGrpcTransport:
         port: Port of the gRPC service.
         tls: How TLS is spoken; ``None`` for plain TCP.
         name: Name of the host, where ``host`` is one of its addresses: it is asked for, and certificates are for it.
-
-    Attributes:
-        is_closed: Whether the channel was closed.
     """
 
     def __init__(self, host: str, port: int, *, tls: TLS | None = None, name: str | None = None) -> None:
@@ -36,7 +33,7 @@ class AsyncGrpcTransport:
         authority = endpoint_text(name, port) if name is not None else None
         self._channel = channel_to(grpc.aio, self.endpoint, tls, authority)
         self._methods: dict[str, Any] = {}
-        self.is_closed = False
+        self._closed = False
 
     async def send(self, request: GrpcRequest, call: Call) -> bytes:
         """Send one message and return the reply's."""
@@ -61,7 +58,7 @@ class AsyncGrpcTransport:
 
     async def close(self) -> None:
         """Close the channel; calls in flight end with ``Cancelled``."""
-        self.is_closed = True
+        self._closed = True
         await self._channel.close()
 
 
@@ -81,5 +78,5 @@ class _Errors:
         if isinstance(error, grpc.RpcError):
             raise error_from_rpc_error(error, self._call) from error
         # The channel's end cancels its calls, which is not the cancellation of the caller's task.
-        if isinstance(error, (grpc.aio.UsageError, asyncio.CancelledError)) and self._transport.is_closed:
+        if isinstance(error, (grpc.aio.UsageError, asyncio.CancelledError)) and self._transport._closed:
             raise self._call.closed_error() from error
