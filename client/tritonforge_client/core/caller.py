@@ -139,8 +139,7 @@ class Caller:
         self._in_flight.enter(call)
         try:
             while True:
-                if self._host_names is not None:
-                    yield from self._host_names.refresh(call)
+                yield from self.prepared(call)
                 index = self._endpoints.pick(tried, call, options.breaker)
                 tried.append(index)
                 attempt = call.at(self.transports[index].endpoint, len(tried))
