@@ -22,6 +22,7 @@ from tritonforge_client.core.request import (
     PlacedTensor,
     Region,
     ReplyFormatError,
+    ReplyHead,
     RequestedOutput,
 )
 from tritonforge_client.core.tensor import array_from_contents, array_from_raw
@@ -181,14 +182,16 @@ def _reply_from_range(data: bytes, start: int, end: int) -> InferReply:
         if data.startswith(known.text, start):
             arrays = _arrays_of_known(data, known, start + len(known.text), end)
             if arrays is not None:
-                return _reply(known.head, arrays, {})
+                return known.head.reply(arrays, {})
     view = memoryview(data)
     spans = _spans(data, start, end)
-    head = _head_from_spans(data, spans)
+    head, outputs = _head_from_spans(data, spans)
     raw = [view[span.start : span.end] for span in spans if span.number == _RAW]
-    arrays, placed = _arrays(data, head.outputs, raw)
-    _remember(data, start, spans, head, arrays)
-    return _reply(head, arrays, placed)
+    arrays, placed = _arrays(data, outputs, raw)
+    # Elements in the head belong to one reply alone.
+    if len(arrays) == len(outputs) and all(output.contents is None for output in outputs):
+        _remember(data, start, spans, head, arrays)
+    return head.reply(arrays, placed)
 
 
 def _arrays_of_known(data: bytes, known: _KnownHead, position: int, end: int) -> dict[str, NDArray[Any]] | None:
@@ -205,18 +208,7 @@ def _arrays_of_known(data: bytes, known: _KnownHead, position: int, end: int) ->
     return arrays if position == end else None
 
 
-def _reply(head: _Head, arrays: dict[str, NDArray[Any]], placed: dict[str, PlacedTensor]) -> InferReply:
-    return InferReply(
-        model=head.model,
-        version=head.version,
-        request_id=head.request_id,
-        outputs=arrays,
-        placed=placed,
-        parameters=dict(head.parameters),
-    )
-
-
-def _head_from_spans(data: bytes, spans: list[_Span]) -> _Head:
+def _head_from_spans(data: bytes, spans: list[_Span]) -> tuple[ReplyHead, list[_Output]]:
     texts = {1: "", 2: "", 3: ""}
     parameters: dict[str, Parameter] = {}
     outputs: list[_Output] = []
@@ -228,19 +220,19 @@ def _head_from_spans(data: bytes, spans: list[_Span]) -> _Head:
             parameters[name] = parameter
         elif span.number in texts:
             texts[span.number] = _text_from_span(data, span)
-    return _Head(texts[1], texts[2], texts[3], parameters, outputs)
+    return ReplyHead(texts[1], texts[2], texts[3], parameters), outputs
 
 
-def _remember(data: bytes, start: int, spans: list[_Span], head: _Head, arrays: Mapping[str, NDArray[Any]]) -> None:
+def _remember(data: bytes, start: int, spans: list[_Span], head: ReplyHead, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Keep the head of a reply: those to equal requests begin with the same bytes, which need no second walk."""
     global _known_heads  # noqa: PLW0603
     count = sum(span.number != _RAW for span in spans)
     if head.request_id or count == 0 or any(span.number == _RAW for span in spans[:count]):
         return
     text = data[start : spans[count - 1].end]
-    # BYTES have another size each time, and elements in the head belong to one reply alone.
-    is_fixed = len(arrays) == len(head.outputs) and all(a.size > 0 and not a.dtype.hasobject for a in arrays.values())
-    if len(text) <= _LONGEST_HEAD_BYTES and is_fixed and all(output.contents is None for output in head.outputs):
+    # BYTES have another size each time.
+    is_fixed = all(array.size > 0 and not array.dtype.hasobject for array in arrays.values())
+    if len(text) <= _LONGEST_HEAD_BYTES and is_fixed:
         _known_heads = (_KnownHead(text, head, _layout(arrays)), *_known_heads[: _MOST_HEADS - 1])
 
 
@@ -261,16 +253,6 @@ class _Span(NamedTuple):
     end: int
 
 
-class _Head(NamedTuple):
-    """All of a reply but its tensors' elements."""
-
-    model: str
-    version: str
-    request_id: str
-    parameters: Mapping[str, Parameter]
-    outputs: list[_Output]
-
-
 class _Place(NamedTuple):
     """Where the elements of an output lie in a reply with a known head: behind these bytes."""
 
@@ -285,7 +267,7 @@ class _KnownHead(NamedTuple):
     """The bytes that replies begin with, what they mean, and what follows."""
 
     text: bytes
-    head: _Head
+    head: ReplyHead
     layout: list[_Place]
 
 

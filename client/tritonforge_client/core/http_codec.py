@@ -21,6 +21,7 @@ from tritonforge_client.core.request import (
     PlacedTensor,
     Region,
     ReplyFormatError,
+    ReplyHead,
     RequestedOutput,
 )
 from tritonforge_client.core.tensor import array_from_contents, array_from_raw
@@ -93,11 +94,11 @@ def reply_from_body(body: bytes | memoryview, head_length: str | None) -> InferR
     view = memoryview(body).toreadonly()
     length = len(body) if head_length is None else _checked_length(head_length, len(body))
     text = bytes(view[:length])
-    head = _known_head(text) if length <= _LONGEST_KNOWN_BYTES else _head_from_text(text)
+    head, known_outputs = _known_head(text) if length <= _LONGEST_KNOWN_BYTES else _head_from_text(text)
     outputs: dict[str, NDArray[Any]] = {}
     placed: dict[str, PlacedTensor] = {}
     position = length
-    for name, datatype, shape, size, values in head.outputs:
+    for name, datatype, shape, size, values in known_outputs:
         if size is not None:
             outputs[name] = array_from_raw(name, datatype, shape, view[position : position + size])
             position += size
@@ -107,14 +108,7 @@ def reply_from_body(body: bytes | memoryview, head_length: str | None) -> InferR
             placed[name] = PlacedTensor(datatype, tuple(shape))
     if position != len(body):
         raise ReplyFormatError(f"the tensors of the reply end at byte {position}, its body at {len(body)}")
-    return InferReply(
-        model=head.model,
-        version=head.version,
-        request_id=head.request_id,
-        outputs=outputs,
-        placed=placed,
-        parameters=dict(head.parameters),
-    )
+    return head.reply(outputs, placed)
 
 
 class _Output(NamedTuple):
@@ -127,26 +121,17 @@ class _Output(NamedTuple):
     values: list[object] | None
 
 
-class _Head(NamedTuple):
+def _head_from_text(text: bytes) -> tuple[ReplyHead, list[_Output]]:
     """All of a reply but its binary data."""
-
-    model: str
-    version: str
-    request_id: str
-    parameters: Mapping[str, Parameter]
-    outputs: list[_Output]
-
-
-def _head_from_text(text: bytes) -> _Head:
     head = json_from_bytes(text, dict)
     try:
-        return _Head(
+        about = ReplyHead(
             model=str(head.get("model_name", "")),
             version=str(head.get("model_version", "")),
             request_id=str(head.get("id", "")),
             parameters=dict(head.get("parameters", {})),
-            outputs=[_output_from_json(output) for output in head.get("outputs", ())],
         )
+        return about, [_output_from_json(output) for output in head.get("outputs", ())]
     except ReplyFormatError:
         raise
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from numpy.typing import ArrayLike, NDArray
 
@@ -150,6 +150,26 @@ class InferReply:
     outputs: dict[str, NDArray[Any]]
     placed: Mapping[str, PlacedTensor] = field(default_factory=dict)
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
+
+
+class ReplyHead(NamedTuple):
+    """What a reply says beside its outputs; replies to equal requests may share one."""
+
+    model: str
+    version: str
+    request_id: str
+    parameters: Mapping[str, Parameter]
+
+    def reply(self, outputs: dict[str, NDArray[Any]], placed: dict[str, PlacedTensor]) -> InferReply:
+        """The reply with this head and these outputs; its parameters are its own."""
+        return InferReply(
+            model=self.model,
+            version=self.version,
+            request_id=self.request_id,
+            outputs=outputs,
+            placed=placed,
+            parameters=dict(self.parameters),
+        )
 
 
 @dataclass(frozen=True, slots=True)
