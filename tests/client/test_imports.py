@@ -58,15 +58,14 @@ def test_the_client_adds_little_to_the_import_of_numpy() -> None:
     """In processor time, which other programs on the machine hardly change."""
 
     def cpu_s(code: str) -> float:
-        times_s = []
-        for _ in range(5):
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            times_s.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        return min(times_s)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert cpu_s("import tritonforge_client") - cpu_s("import numpy") < 0.1
+    # In turns: the processor itself is slower at times.
+    pairs = [(cpu_s("import tritonforge_client"), cpu_s("import numpy")) for _ in range(7)]
+    assert min(ours for ours, _ in pairs) - min(numpy for _, numpy in pairs) < 0.1
 
 
 @pytest.mark.parametrize("module", ["tritonforge_generator", "tritonforge_load"])
