@@ -30,7 +30,7 @@ class BlockingClient:
     def close(self) -> None:
         if self._loop.is_closed():
             return
-        self._wait(self._inner.close())
+        self._wait(self._ended())
         self._stop()
 
     def __enter__(self) -> Self:
@@ -46,6 +46,12 @@ class BlockingClient:
 
     def _wait(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    async def _ended(self) -> None:
+        await self._inner.close()
+        # What was in flight says that it was cancelled some turns of the loop later: a stopped loop would never say it.
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others, timeout=10)
 
     def _stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
