@@ -31,6 +31,7 @@ from tritonforge_client.extras import MissingExtraError
 from tritonforge_client.model import Model, ModelSequence
 from tritonforge_client.options import Options
 from tritonforge_client.policies import Balance, BreakerPolicy, HedgePolicy, RetryPolicy
+from tritonforge_client.prepared import Prepared, RawReply
 from tritonforge_client.reply import Reply
 from tritonforge_client.spec import ModelSpec, TensorSpec
 from tritonforge_client.tls import TLS
@@ -87,9 +88,11 @@ __all__ = [
     "NotReady",
     "OpenTelemetryHook",
     "Options",
+    "Prepared",
     "PrometheusHook",
     "QueueFull",
     "QueueTimeout",
+    "RawReply",
     "Reply",
     "RepositoryModel",
     "RetryPolicy",

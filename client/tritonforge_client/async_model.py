@@ -18,6 +18,7 @@ from tritonforge_client.core.session import Session
 from tritonforge_client.core.stream import Stream
 from tritonforge_client.model import drawn_sequence_id, warn_of_open_sequence
 from tritonforge_client.options import Options
+from tritonforge_client.prepared import Prepared
 from tritonforge_client.reply import Reply
 from tritonforge_client.spec import ModelSpec
 
@@ -97,6 +98,30 @@ class AsyncModel:
         steps = self._session.infer_checked(self.spec, inputs, outputs, self._chosen(options), request_id)
         reply: Reply[dict[str, NDArray[Any]]] = await self._run(steps)
         return reply
+
+    def prepare(
+        self,
+        inputs: Inputs,
+        *,
+        outputs: Sequence[str] = (),
+        options: Options | None = None,
+        request_id: str | None = None,
+    ) -> Prepared:
+        """Check and encode a request that is sent often, by ``AsyncClient.send``. Nothing is sent now.
+
+        The options are those of every call that sends it. A deadline that reaches the model's queue is that of the
+        whole call in each of its attempts.
+
+        Args:
+            inputs: As for ``infer``. They are copied.
+            outputs: As for ``infer``.
+            options: As for ``infer``, but for ``shared_memory``.
+            request_id: As for ``infer``; the same each time.
+
+        Raises:
+            InvalidInput: The inputs do not fit the spec, or ``options.shared_memory`` is not off.
+        """
+        return self._session.prepare(self.spec, inputs, outputs, self._chosen(options), request_id)
 
     async def infer_one(
         self,

@@ -18,6 +18,7 @@ from tritonforge_client.errors import Drift
 from tritonforge_client.model import Model
 from tritonforge_client.options import Options
 from tritonforge_client.policies import Balance
+from tritonforge_client.prepared import Prepared, RawReply
 from tritonforge_client.reply import Reply
 from tritonforge_client.spec import ModelSpec
 from tritonforge_client.tls import TLS
@@ -99,6 +100,21 @@ class Client:
             TritonError: As the tree in ``tritonforge_client.errors`` says.
         """
         return self._run(self._session.infer(model, inputs, outputs, options, request_id))
+
+    def send(self, prepared: Prepared) -> RawReply:
+        """Send a request that ``Model.prepare`` made, of this client or of another one of the same protocol.
+
+        Args:
+            prepared: The request.
+
+        Returns:
+            The answer, which is checked to be no error, and not read before that is asked for.
+
+        Raises:
+            InvalidInput: The request is one of another protocol.
+            TritonError: As the tree in ``tritonforge_client.errors`` says.
+        """
+        return self._run(self._session.send(prepared))
 
     def bind(self, spec: ModelSpec, *, options: Options | None = None) -> Model:
         """Return a model whose requests are checked before they are sent. Nothing is sent now.

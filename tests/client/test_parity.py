@@ -39,7 +39,7 @@ def test_twins_take_the_same_arguments_and_say_the_same(blocking: type[Any], asy
 
 @pytest.mark.parametrize(("blocking", "asynchronous"), TWINS)
 def test_what_waits_is_a_coroutine_or_an_asynchronous_iterator(blocking: type[Any], asynchronous: type[Any]) -> None:
-    at_once = {"bind", "sequence"}  # these only make an object
+    at_once = {"bind", "sequence", "prepare"}  # these only make an object
     for name, method in methods(asynchronous).items():
         returns = str(inspect.signature(method).return_annotation)
         waits = inspect.iscoroutinefunction(method) or returns.startswith("AsyncIterator[")

@@ -106,6 +106,12 @@ class Caller:
         )
 
     @property
+    def dialect(self) -> Dialect:
+        """That of all endpoints, which are of one protocol."""
+        dialect: Dialect = self.transports[0].dialect
+        return dialect
+
+    @property
     def is_forked(self) -> bool:
         """Whether this is a fork of the process that made the client."""
         return self._forks != _forks
@@ -139,7 +145,8 @@ class Caller:
         self._in_flight.enter(call)
         try:
             while True:
-                yield from self.prepared(call)
+                if self._host_names is not None:
+                    yield from self.prepared(call)
                 index = self._endpoints.pick(tried, call, options.breaker)
                 tried.append(index)
                 attempt = call.at(self.transports[index].endpoint, len(tried))
@@ -213,7 +220,7 @@ class Caller:
         self, ask: Ask[T], attempt: Call, tried: list[int], options: Options, policy: HedgePolicy
     ) -> Steps[tuple[T, Call]]:
         """Make an attempt, and others elsewhere while it is not answered; all of them are then tried."""
-        if not self.transports[0].dialect.cancels:
+        if not self.dialect.cancels:
             expected = "a client over gRPC: over HTTP the server goes on with a request that nobody waits for"
             raise InvalidInput(f"hedge: expected {expected}", field="hedge", expected=expected, got=self.names)
         hedge = self._hedges.setdefault(attempt.model or "", Hedge(policy))

@@ -25,12 +25,17 @@ class HttpRequest:
         path: Path and query, escaped.
         headers: Headers that describe the body, beside ``Content-Length``, which the transport writes.
         body: Buffers that are sent one after the other, without joining.
+        size_bytes: Size of the body.
     """
 
     method: str
     path: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: tuple[bytes | memoryview, ...] = ()
+    size_bytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.size_bytes = sum([one.nbytes if isinstance(one, memoryview) else len(one) for one in self.body])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,6 +79,21 @@ class Exchange(Generic[T]):
     parse: Callable[[Any, Call], T]
 
 
+@dataclass(slots=True)
+class Undecoded:
+    """A reply to an inference request that is no error, as it came.
+
+    Attributes:
+        size_bytes: Its size.
+        message: The transport's reply.
+        parse: Reads it; raises ``TritonError``.
+    """
+
+    size_bytes: int
+    message: Any
+    parse: Callable[[Any, Call], InferReply]
+
+
 class Dialect(Protocol):
     """What can be asked of a server, in one protocol's form. JSON answers have proto field names.
 
@@ -85,6 +105,10 @@ class Dialect(Protocol):
 
     def infer(self, request: InferRequest) -> Exchange[InferReply]:
         """Run one request."""
+        ...
+
+    def infer_undecoded(self, request: InferRequest) -> Exchange[Undecoded]:
+        """Run one request, which may be sent any number of times; it keeps nothing of the caller's arrays."""
         ...
 
     def infer_stream(self, request: InferRequest) -> Exchange[StreamPart]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from tritonforge_client.core.call import Call
-from tritonforge_client.core.exchange import Exchange, GrpcRequest
+from tritonforge_client.core.exchange import Exchange, GrpcRequest, Undecoded
 from tritonforge_client.core.grpc_codec import bytes_from_request, reply_from_bytes, stream_reply_from_bytes
 from tritonforge_client.core.proto import messages
 from tritonforge_client.core.request import InferReply, InferRequest, ReplyFormatError, StreamPart
@@ -24,6 +24,10 @@ class GrpcDialect:
     def infer(self, request: InferRequest) -> Exchange[InferReply]:
         """Run one request."""
         return Exchange(GrpcRequest(method="ModelInfer", message=bytes_from_request(request)), _infer_reply)
+
+    def infer_undecoded(self, request: InferRequest) -> Exchange[Undecoded]:
+        """Run one request, which may be sent any number of times; it keeps nothing of the caller's arrays."""
+        return Exchange(self.infer(request).request, _undecoded)
 
     def infer_stream(self, request: InferRequest) -> Exchange[StreamPart]:
         """Run one request of a decoupled model; the exchange parses each of its replies."""
@@ -103,6 +107,10 @@ def _infer_reply(message: bytes, call: Call) -> InferReply:
     except ReplyFormatError as error:
         text = f"expected a ModelInferResponse, got a reply that cannot be read: {error}"
         raise ServerError(text, **call.error_context()) from error
+
+
+def _undecoded(message: bytes, _: Call) -> Undecoded:
+    return Undecoded(len(message), message, _infer_reply)
 
 
 def _stream_part(message: bytes, call: Call) -> StreamPart:

@@ -9,9 +9,8 @@ import re
 import zlib
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -30,6 +29,9 @@ _OWN_HEADERS: Final = {"accept-encoding": "identity", "user-agent": "tritonforge
 _PATH: Final = re.compile(r"/[\x21-\x7e]*")
 _HEADER_LINE: Final = re.compile(r"[\t\x20-\x7e]*")
 
+_BEGIN: Final = b"HTTP/1."
+_BODILESS: Final = frozenset({204, 304})
+_CODINGS: Final = frozenset({"transfer-encoding", "content-encoding"})
 _STATUS_LINE: Final = re.compile(r"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")
 _FIELD_LINE: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t\x20-\x7e\x80-\xff]*)")
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
@@ -50,21 +52,24 @@ def request_head(request: HttpRequest, host: str, headers: Mapping[str, str]) ->
     Raises:
         InvalidInput: The path or a header has a character that could end it early, or is not ASCII.
     """
-    fields = {"host": host, **_OWN_HEADERS, **headers, **request.headers}
-    if request.method == "POST" or len(request.body) > 0:
-        fields["content-length"] = str(sum([memoryview(buffer).nbytes for buffer in request.body]))
+    size_bytes = request.size_bytes if request.method == "POST" or len(request.body) > 0 else None
     # A token of the caller's is not to be kept.
     encoded = _encoded_head if headers else _usual_head
-    return encoded(request.method, request.path, tuple(fields.items()))
+    return encoded(request.method, request.path, host, (*headers.items(), *request.headers.items()), size_bytes)
 
 
-def _encoded_head(method: str, path: str, fields: tuple[tuple[str, str], ...]) -> bytes:
+def _encoded_head(
+    method: str, path: str, host: str, headers: tuple[tuple[str, str], ...], size_bytes: int | None
+) -> bytes:
+    fields = {"host": host, **_OWN_HEADERS, **dict(headers)}
+    if size_bytes is not None:
+        fields["content-length"] = str(size_bytes)
     if _PATH.fullmatch(path) is None:
         expected = "a / and visible ASCII characters, all others escaped"
         text = f"path: expected {expected}, got {path!r}"
         raise InvalidInput(text, field="path", expected=expected, got=repr(path))
     lines = [f"{method} {path} HTTP/1.1"]
-    for name, value in fields:
+    for name, value in fields.items():
         line = f"{name}: {value}"
         if _HEADER_LINE.fullmatch(line) is None:
             # The value may be a secret.
@@ -103,8 +108,15 @@ def pieces_from_buffers(buffers: Iterable[bytes | memoryview], *, join_below_byt
     return pieces
 
 
-@dataclass(frozen=True, slots=True)
-class ReceivedReply:
+def drop_sent(pieces: deque[memoryview], size: int) -> None:
+    """Take off so many bytes that were sent."""
+    while len(pieces) > 0 and size >= len(pieces[0]):
+        size -= len(pieces.popleft())
+    if size > 0:
+        pieces[0] = pieces[0][size:]
+
+
+class ReceivedReply(NamedTuple):
     """What a reader returns.
 
     Attributes:
@@ -133,31 +145,51 @@ def reply_reader(method: str, scratch: bytearray) -> ReplyReader:
     Raises:
         ReplyFormatError: The bytes are not a reply, or end too early.
     """
-    received = _Received(scratch)
+    view = memoryview(scratch)
+    size = yield view
+    whole = _whole_reply(method, scratch, view[:size])
+    if whole is not None:
+        return whole
+    received = _Received(scratch, size)
     while True:
-        head = yield from received.until(b"\r\n\r\n", begin=b"HTTP/1.")
-        minor_version, status, headers = _parsed_head(head)
-        if status >= 200:
+        head = _parsed_head((yield from received.until(b"\r\n\r\n", begin=_BEGIN)))
+        if head.status >= 200:
             break
-        if status == 101:
+        if head.status == 101:
             raise ReplyFormatError("the server switched to another protocol, which nobody asked for")
-    body = yield from _body(received, method, status, headers)
-    wishes = headers.get("connection", "").lower().replace(" ", "").split(",")
+    body = yield from _body(received, method, head.status, head.headers)
     # What follows a reply unasked would be taken for the next one.
-    reusable = minor_version > 0 and "close" not in wishes and not received.ended and received.size == 0
-    body = _decoded(body, headers.get("content-encoding", ""))
-    return ReceivedReply(HttpResponse(status=status, headers=headers, body=body), reusable)
+    reusable = head.persists and not received.ended and received.size == 0
+    body = _decoded(body, head.headers.get("content-encoding", ""))
+    return ReceivedReply(HttpResponse(status=head.status, headers=head.headers, body=body), reusable)
+
+
+def _whole_reply(method: str, scratch: bytearray, view: memoryview) -> ReceivedReply | None:
+    """Read a reply that came at once and has a plain body, as small ones do; ``None`` for every other."""
+    end = scratch.find(b"\r\n\r\n", 0, len(view))
+    if end < 0 or method == "HEAD" or not scratch.startswith(_BEGIN):
+        return None
+    head = _parsed_head(bytes(view[:end]))
+    if head.plain_body_bytes != len(view) - end - 4:
+        return None
+    body = bytes(view[end + 4 :])
+    return ReceivedReply(HttpResponse(status=head.status, headers=head.headers, body=body), head.persists)
 
 
 class _Received:
-    """What came and was not read yet, in the scratch buffer."""
+    """What came and was not read yet, in the scratch buffer.
 
-    def __init__(self, scratch: bytearray) -> None:
+    Args:
+        scratch: The buffer.
+        size: How much came first; 0 when the connection has ended.
+    """
+
+    def __init__(self, scratch: bytearray, size: int) -> None:
         self._scratch = scratch
         self._view = memoryview(scratch)
         self._start = 0
-        self._end = 0
-        self.ended = False
+        self._end = size
+        self.ended = size == 0
 
     @property
     def size(self) -> int:
@@ -171,6 +203,8 @@ class _Received:
     def receive(self) -> Generator[memoryview, int, bool]:
         """Receive more and return whether any came."""
         size = self.size
+        if self.ended:
+            return False
         if size == len(self._scratch):
             raise ReplyFormatError(f"expected a head of at most {size} bytes, got more")
         if self._start > 0:
@@ -200,10 +234,25 @@ class _Received:
             raise ReplyFormatError(f"expected a reply that begins with {begin!r}, got {start!r}")
 
 
+class _Head(NamedTuple):
+    """All before a body.
+
+    Attributes:
+        status: Status code.
+        headers: Headers, names in lower case.
+        persists: Whether the connection is to go on after the reply.
+        plain_body_bytes: Size of a body that follows as it is; ``None`` for another body, or none.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    persists: bool
+    plain_body_bytes: int | None
+
+
 # A server's replies to equal requests mostly have the same head.
 @lru_cache(64)
-def _parsed_head(head: bytes) -> tuple[int, int, Mapping[str, str]]:
-    """Minor version, status and headers."""
+def _parsed_head(head: bytes) -> _Head:
     status_line, *field_lines = head.decode("latin-1").split("\r\n")
     status_match = _STATUS_LINE.fullmatch(status_line)
     if status_match is None:
@@ -215,7 +264,16 @@ def _parsed_head(head: bytes) -> tuple[int, int, Mapping[str, str]]:
             raise ReplyFormatError(f"expected a header, got {line[:60]!r}")
         name, value = match[1].lower(), match[2].strip(" \t")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return int(status_match[1]), int(status_match[2]), headers
+    status = int(status_match[2])
+    wishes = headers.get("connection", "").lower().replace(" ", "").split(",")
+    length = headers.get("content-length", "")
+    is_plain = status >= 200 and status not in _BODILESS and headers.keys().isdisjoint(_CODINGS)
+    return _Head(
+        status=status,
+        headers=headers,
+        persists=status_match[1] != "0" and "close" not in wishes,
+        plain_body_bytes=int(length) if is_plain and _LENGTH.fullmatch(length) is not None else None,
+    )
 
 
 def _body(
@@ -223,7 +281,7 @@ def _body(
 ) -> Generator[memoryview, int, bytes | memoryview]:
     """Read a body; RFC 9112, section 6.3, tells how it ends."""
     transfer_coding, lengths = headers.get("transfer-encoding"), headers.get("content-length")
-    if method == "HEAD" or status in {204, 304}:
+    if method == "HEAD" or status in _BODILESS:
         return b""
     if transfer_coding is not None:
         if transfer_coding.lower() != "chunked" or lengths is not None:

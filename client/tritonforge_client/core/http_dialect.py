@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -10,7 +11,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 from tritonforge_client.core.call import Call
-from tritonforge_client.core.exchange import Exchange, HttpRequest, HttpResponse
+from tritonforge_client.core.exchange import Exchange, HttpRequest, HttpResponse, Undecoded
 from tritonforge_client.core.http_codec import (
     HEAD_LENGTH_HEADER,
     error_text_from_body,
@@ -40,6 +41,11 @@ class HttpDialect:
         headers = {"content-type": "application/octet-stream", HEAD_LENGTH_HEADER: str(len(head))}
         path = f"{_model_path(request.model, request.version)}/infer"
         return Exchange(HttpRequest(method="POST", path=path, headers=headers, body=body), _parsed_infer_reply)
+
+    def infer_undecoded(self, request: InferRequest) -> Exchange[Undecoded]:
+        """Run one request, which may be sent any number of times; it keeps nothing of the caller's arrays."""
+        sent = self.infer(request).request
+        return Exchange(dataclasses.replace(sent, body=(b"".join(sent.body),)), _undecoded)
 
     def infer_stream(self, request: InferRequest) -> Exchange[StreamPart]:
         """Refuse: Triton answers a request over HTTP once.
@@ -128,8 +134,7 @@ def _parsed(read: Callable[[HttpResponse], T]) -> Callable[[HttpResponse, Call],
     """Read a reply whose status is 200; any other is an error."""
 
     def parse(reply: HttpResponse, call: Call) -> T:
-        if reply.status != 200:
-            raise error_from_status(reply.status, error_text_from_body(reply.body), call)
+        _check_status(reply, call)
         try:
             return read(reply)
         except ReplyFormatError as error:
@@ -139,11 +144,21 @@ def _parsed(read: Callable[[HttpResponse], T]) -> Callable[[HttpResponse, Call],
     return parse
 
 
+def _check_status(reply: HttpResponse, call: Call) -> None:
+    if reply.status != 200:
+        raise error_from_status(reply.status, error_text_from_body(reply.body), call)
+
+
 def _infer_reply(reply: HttpResponse) -> InferReply:
     return reply_from_body(reply.body, reply.headers.get(HEAD_LENGTH_HEADER))
 
 
 _parsed_infer_reply: Final = _parsed(_infer_reply)
+
+
+def _undecoded(reply: HttpResponse, call: Call) -> Undecoded:
+    _check_status(reply, call)
+    return Undecoded(len(reply.body), reply, _parsed_infer_reply)
 
 
 def _is_ready(reply: HttpResponse, call: Call) -> bool:

@@ -22,7 +22,7 @@ from tritonforge_client.core.check import (
 )
 from tritonforge_client.core.config import drifts_between, model_spec_from_config
 from tritonforge_client.core.effects import Pause, Steps, Turn
-from tritonforge_client.core.exchange import Dialect, Exchange
+from tritonforge_client.core.exchange import Dialect, Exchange, Undecoded
 from tritonforge_client.core.placement import Placement, check_placed
 from tritonforge_client.core.request import (
     InferReply,
@@ -40,6 +40,7 @@ from tritonforge_client.core.tensor import writable_copies
 from tritonforge_client.errors import (
     DeadlineExceeded,
     Drift,
+    InvalidInput,
     NotReady,
     ServerError,
     SpecDrift,
@@ -47,6 +48,7 @@ from tritonforge_client.errors import (
     Unavailable,
 )
 from tritonforge_client.options import Options, check_timeout_s
+from tritonforge_client.prepared import Prepared, RawReply
 from tritonforge_client.reply import Reply
 from tritonforge_client.spec import ModelSpec
 
@@ -97,7 +99,7 @@ class Session:
             )
 
         reply, attempt = yield from self._infer(build, tensors, wanted, options, call)
-        return _reply(reply, options, attempt)
+        return _reply(reply, options, attempt, attempt.elapsed_s)
 
     def infer_checked(
         self,
@@ -121,7 +123,51 @@ class Session:
         repeatable = sequence is None
         reply, attempt = yield from self._infer(build, tensors, wanted, options, call, spec=spec, repeatable=repeatable)
         check_reply(spec, reply, outputs, attempt)
-        return _reply(reply, options, attempt)
+        return _reply(reply, options, attempt, attempt.elapsed_s)
+
+    def prepare(
+        self, spec: ModelSpec, inputs: Inputs, outputs: Sequence[str], options: Options | None, request_id: str | None
+    ) -> Prepared:
+        """Check and encode a request that is sent later."""
+        options, call = self.caller.begin(options, model=spec.name, request_id=request_id)
+        check_way(spec, "single", call)
+        if options.shared_memory != "off":
+            expected, got = "'off', since a prepared request carries its tensors", repr(options.shared_memory)
+            text = f"shared_memory: expected {expected}, got {got}"
+            raise InvalidInput(text, field="shared_memory", expected=expected, got=got, **call.error_context())
+        tensors = checked_tensors(spec, inputs, call)
+        check_reach(tensors, call)
+        outputs = checked_outputs(spec, outputs, call)
+        wanted = tuple(RequestedOutput(name) for name in outputs)
+        request = request_from_tensors(spec, tensors, wanted, options, call)
+
+        def read(undecoded: Undecoded, attempt: Call, elapsed_s: float) -> Reply[dict[str, NDArray[Any]]]:
+            reply = _complete(undecoded.parse(undecoded.message, attempt), None, attempt)
+            check_reply(spec, reply, outputs, attempt)
+            return _reply(reply, options, attempt, elapsed_s)
+
+        return Prepared(
+            self.caller.dialect.infer_undecoded(request),
+            type(self.caller.dialect),
+            read,
+            options=options,
+            model=spec.name,
+            request_id=request_id,
+            size_bytes=sum(len(tensor.data) for tensor in tensors),
+        )
+
+    def send(self, prepared: Prepared) -> Steps[RawReply]:
+        """Send a prepared request."""
+        options, call = self.caller.begin(prepared.options, model=prepared.model, request_id=prepared.request_id)
+        if type(self.caller.dialect) is not prepared.dialect:
+            expected = f"a request that was prepared by a client of the same protocol as {self.caller.names}"
+            got = "one of another"
+            text = f"prepared: expected {expected}, got {got}"
+            raise InvalidInput(text, field="prepared", expected=expected, got=got, **call.error_context())
+        if prepared.size_bytes >= _LARGE_BYTES:
+            yield Turn()
+        undecoded, attempt = yield from self.caller.ask(prepared.ask, options, call)
+        return RawReply(prepared, undecoded, attempt)
 
     def infer_one(
         self, spec: ModelSpec, inputs: Inputs, outputs: Sequence[str], options: Options | None, request_id: str | None
@@ -370,13 +416,13 @@ def _parameters(options: Options) -> dict[str, Parameter]:
     return parameters
 
 
-def _reply(reply: InferReply, options: Options, attempt: Call) -> Reply[dict[str, NDArray[Any]]]:
+def _reply(reply: InferReply, options: Options, attempt: Call, elapsed_s: float) -> Reply[dict[str, NDArray[Any]]]:
     return Reply(
         value=writable_copies(reply.outputs) if options.writable else reply.outputs,
         model_version=reply.version,
         request_id=reply.request_id,
         endpoint=attempt.endpoint,
         attempts=attempt.attempt,
-        elapsed_s=attempt.elapsed_s,
+        elapsed_s=elapsed_s,
         parameters=reply.parameters,
     )

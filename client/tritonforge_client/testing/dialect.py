@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from tritonforge_client.core.call import Call
-from tritonforge_client.core.exchange import Exchange
+from tritonforge_client.core.exchange import Exchange, Undecoded
 from tritonforge_client.core.request import InferReply, InferRequest, StreamPart
 
 Operation: TypeAlias = Literal[
@@ -55,6 +56,11 @@ class FakeDialect:
     def infer(self, request: InferRequest) -> Exchange[InferReply]:
         """Run one request."""
         return Exchange(request, _same)
+
+    def infer_undecoded(self, request: InferRequest) -> Exchange[Undecoded]:
+        """Run one request, which may be sent any number of times; it keeps nothing of the caller's arrays."""
+        inputs = tuple(dataclasses.replace(one, data=memoryview(bytes(one.data))) for one in request.inputs)
+        return Exchange(dataclasses.replace(request, inputs=inputs), _undecoded)
 
     def infer_stream(self, request: InferRequest) -> Exchange[StreamPart]:
         """Run one request of a decoupled model; the exchange parses each of its replies."""
@@ -125,6 +131,10 @@ class FakeDialect:
 
 def _exchange(operation: Operation, **arguments: Any) -> Exchange[Any]:
     return Exchange(Question(operation, arguments), _same)
+
+
+def _undecoded(reply: InferReply, _: Call) -> Undecoded:
+    return Undecoded(sum(array.nbytes for array in reply.outputs.values()), reply, _same)
 
 
 def _same(reply: Any, _: Call) -> Any:

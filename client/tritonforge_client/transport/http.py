@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,6 +21,7 @@ from tritonforge_client.core.exchange import HttpRequest, HttpResponse
 from tritonforge_client.core.http11 import (
     SCRATCH_BYTES,
     ReceivedReply,
+    drop_sent,
     pieces_from_buffers,
     reply_reader,
     request_head,
@@ -146,6 +148,7 @@ class _Connection:
         self._tls = tls
         self._name = name
         self._socket: socket.socket | None = None
+        self._poll: select.poll | None = None
         self._is_interrupted = False
         self._scratch = bytearray(SCRATCH_BYTES)
 
@@ -153,9 +156,10 @@ class _Connection:
         """Whether the server closed it while it was idle. Nothing else makes an idle connection readable."""
         if self._socket is None:
             return False
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        return len(poll.poll(0)) > 0
+        if self._poll is None:
+            self._poll = system_poll()
+            self._poll.register(self._socket, select.POLLIN)
+        return len(self._poll.poll(0)) > 0
 
     def connect(self, call: Call) -> None:
         """Connect to the first address of the host that answers, unless that was done before."""
@@ -177,7 +181,7 @@ class _Connection:
         """Send a request and receive its reply."""
         self.reusable = False
         try:
-            self._send((head, *request.body), call)
+            self._send(head, request, call)
         except ConnectionError:
             # A server that refuses a request may answer and hang up before it has read all of it.
             with suppress(OSError, ReplyFormatError):
@@ -222,16 +226,19 @@ class _Connection:
         self._armed(call)
         wrapped.do_handshake()
 
-    def _send(self, buffers: tuple[bytes | memoryview, ...], call: Call) -> None:
+    def _send(self, head: bytes, request: HttpRequest, call: Call) -> None:
+        buffers = (head, *request.body)
+        is_plain = self._tls is None
+        sent = self._armed(call).sendmsg(buffers) if is_plain and len(buffers) <= _MAX_BUFFERS else 0
+        if sent == len(head) + request.size_bytes:
+            return  # as nearly always
         # TLS takes one buffer at a time.
-        pieces = pieces_from_buffers(buffers, join_below_bytes=0 if self._tls is None else JOIN_BELOW_BYTES)
+        pieces = pieces_from_buffers(buffers, join_below_bytes=0 if is_plain else JOIN_BELOW_BYTES)
+        drop_sent(pieces, sent)
         while len(pieces) > 0:
             armed = self._armed(call)
-            sent = armed.sendmsg(list(islice(pieces, _MAX_BUFFERS))) if self._tls is None else armed.send(pieces[0])
-            while len(pieces) > 0 and sent >= len(pieces[0]):
-                sent -= len(pieces.popleft())
-            if sent > 0:
-                pieces[0] = pieces[0][sent:]
+            sent = armed.sendmsg(list(islice(pieces, _MAX_BUFFERS))) if is_plain else armed.send(pieces[0])
+            drop_sent(pieces, sent)
 
     def _receive(self, method: str, call: Call) -> ReceivedReply:
         reader = reply_reader(method, self._scratch)
@@ -253,6 +260,13 @@ class _Connection:
             raise TimeoutError("timed out")
         self._socket.settimeout(left_s * share)
         return self._socket
+
+
+def system_poll() -> select.poll:
+    """A poll of the system's own: gevent's would go around its whole loop, even where nothing is waited for."""
+    monkey = sys.modules.get("gevent.monkey")
+    poll: select.poll = (select.poll if monkey is None else monkey.get_original("select", "poll"))()
+    return poll
 
 
 def error_from_failure(failure: Exception, call: Call, *, was_connected: bool, is_closed: bool) -> TritonError:
