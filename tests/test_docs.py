@@ -12,6 +12,7 @@ import yaml
 
 from tritonforge_generator.cli.main import COMMANDS, group
 from tritonforge_generator.spec import ForgeSpec, forge_spec_from_file
+from tritonforge_load.campaign import read_campaign
 
 DOCS = sorted((Path(__file__).parents[1] / "docs").glob("*.md"))
 SPEC_KEYS = tuple(ForgeSpec.model_fields)
@@ -25,6 +26,11 @@ def blocks(path: Path, *kinds: str) -> list[str]:
 def specs(path: Path) -> list[str]:
     """YAML blocks that begin with a key of the spec; others declare campaigns or show a part."""
     return [text for text in blocks(path, "yaml") if next(iter(yaml.safe_load(text))) in SPEC_KEYS]
+
+
+def campaigns(path: Path) -> list[str]:
+    """YAML blocks that begin with the name of a campaign."""
+    return [text for text in blocks(path, "yaml") if next(iter(yaml.safe_load(text))) == "campaign"]
 
 
 def commands(path: Path) -> list[list[str]]:
@@ -54,6 +60,13 @@ def test_specs_parse(document: Path, tmp_path: Path) -> None:
         assert forge_spec_from_file(path).models
 
 
+def test_campaigns_parse(document: Path, tmp_path: Path) -> None:
+    for text in campaigns(document):
+        path = tmp_path / "campaign.yaml"
+        path.write_text(text)
+        assert read_campaign(path).phases
+
+
 def test_commands_and_their_flags_exist(document: Path) -> None:
     for words in commands(document):
         name = words[0]
@@ -61,6 +74,9 @@ def test_commands_and_their_flags_exist(document: Path) -> None:
             continue  # of the group itself
         assert name in COMMANDS, f"{document.name}: tritonforge {name}"
         command = group.get_command(click.Context(group), name)
+        if isinstance(command, click.Group):
+            assert words[1] in command.commands, f"{document.name}: {shlex.join(words)}"
+            command = command.commands[words[1]]
         assert command is not None
         known = {"--help", "-h"} | {
             flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)
@@ -78,3 +94,6 @@ def test_there_is_something_to_check() -> None:
     precision = DOCS[0].parent / "precision.md"
     assert len(specs(precision)) >= 3
     assert len(commands(precision)) >= 2
+    load_testing = DOCS[0].parent / "load-testing.md"
+    assert len(campaigns(load_testing)) >= 1
+    assert {words[1] for words in commands(load_testing)} >= {"run", "check", "plan", "compare", "worker"}

@@ -38,8 +38,10 @@ def test_wheel_holds_the_three_packages_and_nothing_else(wheel: Path) -> None:
         "tritonforge_generator/demo/data/tritonforge.yaml",
         "tritonforge_generator/deploy/backends/onnxruntime/model.py",
         "tritonforge_generator/py.typed",
+        "tritonforge_generator/report/templates/page.html.j2",
         "tritonforge_load/campaigns/digits.yaml",
         "tritonforge_load/py.typed",
+        "tritonforge_load/report/templates/load.html.j2",
     ],
 )
 def test_wheel_holds_data(wheel: Path, name: str) -> None:

@@ -92,7 +92,8 @@ def read_declared(
         path: The YAML file, UTF-8.
         model: What the file declares; give it and its nested models ``extra="forbid"`` (see ``DeclaredModel``).
         overrides: Values that replace the file's, nested like the file: mappings are merged key by key, anything
-            else replaces what the file says.
+            else replaces what the file says. A mapping over a list changes entries of it, by their ``name``, or by
+            their place where they have none.
         overrides_origin: Where the overrides came from, for error messages.
 
     Returns:
@@ -110,8 +111,8 @@ def read_declared(
     if not isinstance(data, dict):
         got = "an empty file" if root is None or data is None else _words(data)
         raise SpecError(f"{path}", expected="a mapping (key: value) at the top", got=got)
-    source = _Source(str(path), root, overrides or {}, overrides_origin)
-    return _validated(_overlaid(data, overrides or {}), model, source)
+    placed = _placed(data, overrides or {}, overrides_origin)
+    return _validated(_overlaid(data, placed), model, _Source(str(path), root, placed, overrides_origin))
 
 
 def declared_from_mapping(data: Mapping[str, Any], model: type[ModelT], *, origin: str) -> ModelT:
@@ -149,18 +150,49 @@ def value_from_text(text: str, *, origin: str) -> Any:
 def json_schema(model: type[pydantic.BaseModel]) -> dict[str, Any]:
     """Return the JSON Schema of a declared file, for editors that complete and check YAML."""
     schema = model.model_json_schema()
+    for part in (schema, *schema.get("$defs", {}).values()):
+        for value in part.get("properties", {}).values():
+            _drop_foreign_default(value)
     title = schema.pop("title", model.__name__)
     return {"$schema": _JSON_SCHEMA_DIALECT, "title": title, **schema}
 
 
-def _overlaid(data: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    result = dict(data)
+def _drop_foreign_default(value: dict[str, Any]) -> None:
+    """Leave out a default that nobody may write: ``20s`` is read as 20.0, and an editor would fill that in."""
+    default = value.get("default")
+    if (value.get("type") == "string" and not isinstance(default, str)) or isinstance(default, dict):
+        value.pop("default", None)
+
+
+def _placed(below: Any, overrides: Mapping[Any, Any], origin: str) -> dict[Any, Any]:
+    """Overrides with the places of list entries instead of their names.
+
+    Args:
+        below: What they are laid over.
+        overrides: Keys and values.
+        origin: Start of error messages; grows with each key on the way down.
+    """
+    result = {}
     for key, value in overrides.items():
-        below = result.get(key)
-        if isinstance(value, Mapping) and isinstance(below, dict):
-            result[key] = _overlaid(below, value)
-        else:
-            result[key] = value
+        place = _place_of_entry(below, str(key), origin) if isinstance(below, list) else key
+        under = below[place] if _holds(below, place) else None
+        result[place] = _placed(under, value, f"{origin}: {key}") if isinstance(value, Mapping) else value
+    return result
+
+
+def _place_of_entry(entries: list[Any], name: str, origin: str) -> int:
+    names = [str(entry.get("name", place) if isinstance(entry, dict) else place) for place, entry in enumerate(entries)]
+    if name not in names:
+        raise SpecError(f"{origin}: an entry of the list", expected=f"one of {', '.join(names)}", got=repr(name))
+    return names.index(name)
+
+
+def _overlaid(below: Any, overrides: Mapping[Any, Any]) -> Any:
+    result = [*below] if isinstance(below, list) else dict(below)
+    for key, value in overrides.items():
+        under = result[key] if _holds(result, key) else None
+        merges = isinstance(value, Mapping) and isinstance(under, (dict, list))
+        result[key] = _overlaid(under, value) if merges else value
     return result
 
 

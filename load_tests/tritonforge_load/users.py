@@ -8,6 +8,9 @@
         @task
         def classify(self) -> None:
             self.infer("digits", {"images": images})
+
+Certificates, shared memory and deadlines are class attributes: ``tls = TLS(...)``, ``options = Options(retry=None,
+shared_memory="system", timeout_s=2)``. ``client`` and ``model(name)`` give everything else that the client can.
 """
 
 from __future__ import annotations
@@ -16,12 +19,13 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 from weakref import WeakSet
 
 from numpy.typing import ArrayLike, NDArray
 
-from tritonforge_client import Client, Options
+from tritonforge_client import TLS, Client, Model, Options, Prepared, RawReply
 from tritonforge_client.errors import TritonError
 from tritonforge_client.extras import require_extra
 
@@ -34,20 +38,23 @@ locust_exception: Any = require_extra("locust.exception", "load")
 gevent: Any = require_extra("gevent", "load")
 grpc_gevent: Any = require_extra("grpc.experimental.gevent", "load")
 
+T = TypeVar("T")
+
 _NS_PER_MS: Final = 1e6
 _prepared_pid = 0
 _open_clients: WeakSet[Client] = WeakSet()
 
 
-def make_client(url: str, *, options: Options) -> Client:
+def make_client(url: str, *, options: Options, tls: TLS | None = None) -> Client:
     """Make a client inside a Locust process.
 
     Args:
-        url: ``grpc://host:port`` or ``http://host:port``.
+        url: ``grpc://host:port`` or ``http://host:port``, over TLS ``grpcs://`` or ``https://``.
         options: Options of every request.
+        tls: Certificates, for a target over TLS that needs other than the usual ones.
     """
     prepare_process()
-    client = Client(url, options=options)
+    client = Client(url, options=options, tls=tls)
     _open_clients.add(client)
     return client
 
@@ -91,28 +98,48 @@ class TritonUser(locust.User):
 
     Attributes:
         options: Options of every request, the deadline for one. Nothing is sent again by default.
+        tls: Certificates, for a host ``grpcs://`` or ``https://`` that needs other than the usual ones.
         client: The client; there from ``on_start`` to ``on_stop``.
+        request_type: ``grpc`` or ``http``, in Locust's tables.
     """
 
     abstract = True
     scheme: ClassVar[str] = ""
     options: ClassVar[Options] = Options(retry=None)  # a retry would hide the failure that is to be counted
+    tls: ClassVar[TLS | None] = None
     client: Client
+    request_type: str
 
     def on_start(self) -> None:
         """Make the client. A subclass with its own ``on_start`` calls this one first."""
         if self.host is None:
             raise locust_exception.LocustError(f"{type(self).__name__} has no host; give --host or set host")
         url = self.host if "://" in self.host else f"{self.scheme or 'grpc'}://{self.host}"
-        if self.scheme not in {"", url.partition("://")[0]}:
+        scheme = url.partition("://")[0]
+        if self.scheme not in {"", scheme.removesuffix("s")}:
             raise locust_exception.LocustError(f"{type(self).__name__} expects a host {self.scheme}://..., got {url}")
-        self.request_type = url.partition("://")[0]
-        self.client = make_client(url, options=self.options)
+        self.request_type = scheme.removesuffix("s")
+        self.client = make_client(url, options=self.options, tls=self.tls)
+        self._bound: dict[str, Model] = {}
 
     def on_stop(self) -> None:
         """Close the client. A subclass with its own ``on_stop`` calls this one last."""
         self.client.close()
         _open_clients.discard(self.client)
+
+    def model(self, name: str) -> Model:
+        """The model with its contract, which is read from the server when it is first asked for.
+
+        Args:
+            name: Name of the model.
+
+        Raises:
+            TritonError: The server does not give the contract.
+        """
+        found = self._bound.get(name)
+        if found is None:
+            found = self._bound[name] = self.client.bind(self.client.spec(name))
+        return found
 
     def infer(
         self, model: str, inputs: Mapping[str, ArrayLike], *, outputs: Sequence[str] = (), name: str | None = None
@@ -133,7 +160,12 @@ class TritonUser(locust.User):
         )
 
     def measured(
-        self, name: str, call: Callable[[], dict[str, NDArray[Any]]], context: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        call: Callable[[], dict[str, NDArray[Any]]],
+        context: Mapping[str, Any] | None = None,
+        *,
+        due_ns: int | None = None,
     ) -> dict[str, NDArray[Any]] | None:
         """Make one call of the client and report it.
 
@@ -141,27 +173,112 @@ class TritonUser(locust.User):
             name: Name in Locust's tables.
             call: The call; returns arrays by output.
             context: Passed to listeners of the ``request`` event.
+            due_ns: When the call was to be made, by ``time.perf_counter_ns``; the response time counts from then.
 
         Returns:
             What the call returned; ``None`` when it failed with an error of the client.
         """
-        outputs: dict[str, NDArray[Any]] | None = None
+        return self._told(name, call, _bytes_of_arrays, context, due_ns)
+
+    def send(
+        self,
+        prepared: Prepared,
+        *,
+        name: str | None = None,
+        context: Mapping[str, Any] | None = None,
+        due_ns: int | None = None,
+    ) -> RawReply | None:
+        """Send a prepared request and report it: the cheapest way to send.
+
+        The response length in Locust's tables is that of the whole reply.
+
+        Args:
+            prepared: What ``Model.prepare`` made, of any client of the same protocol.
+            name: Name in Locust's tables; the model's when left out.
+            context: Passed to listeners of the ``request`` event.
+            due_ns: When it was to be sent, by ``time.perf_counter_ns``; the response time counts from then.
+
+        Returns:
+            The answer, which can be decoded; ``None`` when the request failed, which Locust has been told.
+        """
+        call = partial(self.client.send, prepared)
+        return self._told(name if name is not None else prepared.model, call, _bytes_of_reply, context, due_ns)
+
+    def stream(
+        self, model: str, inputs: Mapping[str, ArrayLike], *, outputs: Sequence[str] = (), name: str | None = None
+    ) -> list[dict[str, NDArray[Any]]] | None:
+        """Send one request to a decoupled model, which answers as often as it likes, and take all answers. gRPC only.
+
+        Locust is told of two requests: ``NAME, first response`` took until the first answer came, and is left out when
+        none did; ``NAME`` took until the stream ended, and it is the one that fails.
+
+        Args:
+            model: Name of the model.
+            inputs: Arrays by input, with the batch dimension where the model has one.
+            outputs: Outputs to ask for; all when empty.
+            name: Name in Locust's tables; the model's when left out.
+
+        Returns:
+            Arrays by output for each answer; ``None`` when the stream failed, which Locust has been told.
+        """
+        title = name if name is not None else model
+        answers: list[dict[str, NDArray[Any]]] = []
         failure: TritonError | None = None
         started_ns = time.perf_counter_ns()
         try:
-            outputs = call()
+            bound = self.model(model)
+            started_ns = time.perf_counter_ns()  # the contract is read once: that is no part of the answer
+            for answer in bound.stream(inputs, outputs=outputs):
+                if not answers:
+                    elapsed_ns = time.perf_counter_ns() - started_ns
+                    self._tell(f"{title}, first response", elapsed_ns, _bytes_of_arrays(answer), None, {})
+                answers.append(answer)
         except TritonError as error:
             failure = error
         elapsed_ns = time.perf_counter_ns() - started_ns
+        self._tell(title, elapsed_ns, sum(map(_bytes_of_arrays, answers)), failure, {})
+        return answers if failure is None else None
+
+    def _told(
+        self,
+        name: str,
+        call: Callable[[], T],
+        size_of: Callable[[T], int],
+        context: Mapping[str, Any] | None,
+        due_ns: int | None,
+    ) -> T | None:
+        """Make one call and tell Locust's ``request`` event how it ended."""
+        answer: T | None = None
+        failure: TritonError | None = None
+        started_ns = time.perf_counter_ns() if due_ns is None else due_ns
+        try:
+            answer = call()
+        except TritonError as error:
+            failure = error
+        elapsed_ns = time.perf_counter_ns() - started_ns
+        size_bytes = 0 if answer is None else size_of(answer)
+        self._tell(name, elapsed_ns, size_bytes, failure, context if context is not None else {})
+        return answer
+
+    def _tell(
+        self, name: str, elapsed_ns: int, size_bytes: int, failure: TritonError | None, context: Mapping[str, Any]
+    ) -> None:
         self.environment.events.request.fire(
             request_type=self.request_type,
             name=name,
             response_time=elapsed_ns / _NS_PER_MS,
-            response_length=0 if outputs is None else sum(array.nbytes for array in outputs.values()),
+            response_length=size_bytes,
             exception=failure,
-            context=context if context is not None else {},
+            context=context,
         )
-        return outputs
+
+
+def _bytes_of_arrays(outputs: Mapping[str, NDArray[Any]]) -> int:
+    return sum([array.nbytes for array in outputs.values()])
+
+
+def _bytes_of_reply(reply: RawReply) -> int:
+    return reply.size_bytes
 
 
 class TritonGrpcUser(TritonUser):

@@ -61,29 +61,53 @@ LOADS = {
 }
 
 
+BATCHES: dict[str, Any] = {
+    "max_batch_size": 64,
+    "dynamic_batching": DynamicBatching(preferred_batch_size=(32, 64)),
+}
+
+
 def generate_models(repository: Path, network: Path, instances: int, timing_cache: Path | None) -> None:
     """Generate what the loads ask."""
-    common: dict[str, Any] = {
-        "source": network,
+    plan = plan_options(instances, timing_cache)
+    publish(repository, ModelOptions(name="resnet50", source=network, **BATCHES, **plan), pixels_model(network, **plan))
+
+
+def plan_options(instances: int, timing_cache: Path | None) -> dict[str, Any]:
+    """Options of an FP16 plan with its instances on one GPU."""
+    return {
         "platform": "tensorrt",
         "precision": "FP16",
-        "max_batch_size": 64,
-        "dynamic_batching": DynamicBatching(preferred_batch_size=(32, 64)),
         "instance_group": (InstanceGroup(kind="KIND_GPU", count=instances),),
         "optimization": Optimization(cuda=CudaOptimization()),
         "tensorrt": TensorRTOptions(timing_cache=timing_cache or True),
     }
+
+
+def pixels_model(network: Path, **options: Any) -> ModelOptions:
+    """The model that takes uint8 pixels and has the preprocessing in its graph."""
     pixels = PreprocessOptions(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-    models = (
-        ModelOptions(name="resnet50", **common),
-        ModelOptions(name="resnet50_pixels", preprocess=pixels, **common),
-    )
+    return ModelOptions(name="resnet50_pixels", source=network, preprocess=pixels, **BATCHES, **options)
+
+
+def publish(repository: Path, *models: ModelOptions) -> None:
+    """Generate models, and say what became of each."""
     spec = ForgeSpec(repository=repository, models=models)
     for one in generate(spec, on_stage=lambda name, stage: print(f"{name}: {stage}", flush=True)):
         stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in one.stage_s.items())
         print(f"{one.config.message.name}: {stages}", flush=True)
         for check in one.verification.checks:
             print(f"  {check.name}: {check.summary}", flush=True)
+
+
+def config_of(repository: Path, model: str) -> Any:
+    """The ``ModelConfig`` of a model of a repository."""
+    return model_config_from_text((repository / model / "config.pbtxt").read_text("utf-8"))
+
+
+def instances_of(config: Any) -> int:
+    """Instances of all groups of a ``ModelConfig``."""
+    return sum(group.count for group in config.instance_group)
 
 
 def images(model: str, batch: int, seed: int) -> np.ndarray[Any, Any]:
@@ -248,11 +272,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.repository.exists():
         generate_models(arguments.repository, arguments.network, arguments.instances, arguments.timing_cache)
-    texts = {load.model: arguments.repository / load.model / "config.pbtxt" for load in LOADS.values()}
-    counts = {
-        model: sum(group.count for group in model_config_from_text(path.read_text("utf-8")).instance_group)
-        for model, path in texts.items()
-    }
+    counts = {load.model: instances_of(config_of(arguments.repository, load.model)) for load in LOADS.values()}
     rows = []
     with EmbeddedTriton(arguments.repository, ready_timeout_s=120) as server:
         for name in arguments.loads:

@@ -317,6 +317,24 @@ class TestOverrides:
         assert [model.name for model in spec.models] == ["b"]
         assert spec.model_repository == tmp_path
 
+    def test_change_entries_of_lists_by_name_or_place(self, tmp_path: Path) -> None:
+        text = "models:\n- {name: a, instances: [{count: 1}, {count: 2}]}\n- {name: b}\n"
+        overrides = {"models": {"a": {"instances": {"1": {"count": 5}}}, "b": {"threshold": 3}}}
+        a, b = read_declared(write(tmp_path, text), Spec, overrides=overrides).models
+        assert [instance.count for instance in a.instances] == [1, 5]
+        assert (b.name, b.threshold) == ("b", 3)
+
+    def test_of_entries_that_are_not_there_are_refused(self, tmp_path: Path) -> None:
+        text = "models: [{name: a}, {name: b}]\n"
+        message = refusal(tmp_path, text, overrides={"models": {"c": {"threshold": 3}}}, overrides_origin="--set")
+        assert message == "--set: models: an entry of the list: expected one of a, b, got 'c'"
+
+    def test_errors_in_entries_have_their_place(self, tmp_path: Path) -> None:
+        text = "models:\n- {name: a}\n- {name: b, warmup: 3}\n"
+        message = refusal(tmp_path, text, overrides={"models": {"b": {"name": 1}}}, overrides_origin="--set")
+        assert "  --set: models[1].name: expected text, got the number 1" in message
+        assert "  /spec.yaml:3:21: models[1].warmup: " in message
+
     def test_mend_the_file(self, tmp_path: Path) -> None:
         assert read_declared(write(tmp_path, "models: 5\n"), Spec, overrides={"models": []}).models == []
 

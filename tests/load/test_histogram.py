@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tritonforge_load.histogram import RELATIVE_ERROR, Histogram
+from tritonforge_load.measure.histogram import RELATIVE_ERROR, Histogram
 
 DURATIONS_NS = st.lists(st.integers(0, 300) | st.integers(0, 10**7) | st.integers(0, 10**12), min_size=1, max_size=300)
 PERCENTS = st.sampled_from([0.0, 1.0, 50.0, 90.0, 95.0, 99.0, 99.9, 99.99, 100.0]) | st.floats(0, 100)

@@ -8,7 +8,7 @@ import sys
 _WITHOUT_EXTRAS = """
 import sys
 EXTRAS = {"onnx", "onnxruntime", "jinja2", "pydantic", "pydantic_core", "yaml", "rich", "locust", "gevent",
-          "matplotlib", "sklearn", "torch", "tensorrt", "cuda"}
+          "matplotlib", "PIL", "pynvml", "sklearn", "torch", "tensorrt", "cuda"}
 from importlib.machinery import PathFinder
 found = PathFinder.find_spec
 PathFinder.find_spec = lambda name, *more: None if name.partition(".")[0] in EXTRAS else found(name, *more)

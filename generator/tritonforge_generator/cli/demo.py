@@ -39,7 +39,7 @@ def command(out: Path, as_json: bool) -> None:
 
 
 def _print(result: DemoResult) -> None:
-    from tritonforge_load.table import text_from_result
+    from tritonforge_load.report.table import text_from_result
 
     for via, share in result.accuracy.items():
         click.echo(f"accuracy  {share:.4f} on {result.images} test images, {via}")

@@ -183,24 +183,14 @@ def _with(spec: ForgeSpec, repository: Path | None, server: str | None) -> Forge
 
 def _nested(flags: Mapping[str, str], settings: tuple[str, ...]) -> dict[str, Any]:
     """Read flags as YAML values and hang ``--set a.b=value`` into them."""
+    from tritonforge_generator.cli.settings import options_from_settings
     from tritonforge_generator.declared import value_from_text
 
-    options: dict[str, Any] = {
+    options = {
         name: text if name in {"name", "platform"} else value_from_text(text, origin=f"--{name.replace('_', '-')}")
         for name, text in flags.items()
     }
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        *above, last = key.split(".")
-        if equals == "" or last == "":
-            raise SpecError("--set cannot be read", expected="KEY=YAML, for example verify.seed=7", got=repr(setting))
-        target = options
-        for part in above:
-            target = target.setdefault(part, {})
-            if not isinstance(target, dict):
-                raise SpecError(f"--set {setting} sets a field of {part}", expected="a mapping there", got=repr(target))
-        target[last] = value_from_text(text, origin=f"--set {key}")
-    return options
+    return options_from_settings(settings, options, example="verify.seed=7")
 
 
 def _json_of(one: Generated) -> dict[str, Any]:

@@ -19,7 +19,7 @@ COMMANDS: Final = {
     "bench": "Compare PyTorch, ONNX Runtime and TensorRT on a model, in speed and accuracy.",
     "serve": "Serve model repositories with a real Triton on this machine.",
     "client": "Write typed client modules for the models of a repository.",
-    "load": "Run a load-testing campaign.",
+    "load": "Run, check, plan and compare load-testing campaigns.",
     "schema": "Print the JSON Schema of a declared file, for editors.",
     "doctor": "Show what this machine can do and what to install for the rest.",
 }
@@ -60,7 +60,7 @@ class _Commands(click.Group):
 def group() -> None:
     """From a trained model to a measured Triton service, with nothing published that was not proven.
 
-    Exit codes: 0 all is well, 1 a gate or a run failed, 2 the input must change.
+    Exit codes: 0 all is well, 1 a gate or a run failed, 2 the input must change; `tritonforge load run` has more.
     """
 
 

@@ -9,12 +9,12 @@ from tritonforge_generator.demo.run import LEAST_ACCURACY, DemoResult
 from tritonforge_generator.report import (
     Accuracy,
     Stage,
-    load_report_from_campaign,
     model_report_from_generated,
     report_here,
     software,
     write_report,
 )
+from tritonforge_load.report.page import section_from_result
 
 
 def write_page(result: DemoResult) -> Path:
@@ -35,6 +35,6 @@ def write_page(result: DemoResult) -> Path:
         stages=tuple(Stage(name=name, duration_s=seconds) for name, seconds in result.stage_s.items()),
         models=(model,),
         accuracies=accuracies,
-        load=load_report_from_campaign(result.load),
+        load=section_from_result(result.load),
     )
     return write_report(report, result.report_path)

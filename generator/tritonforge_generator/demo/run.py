@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,7 @@ from tritonforge_generator.pipeline import Generated, generate
 from tritonforge_generator.spec import ForgeSpec, forge_spec_from_file
 
 if TYPE_CHECKING:
-    from tritonforge_load.results import CampaignResult
+    from tritonforge_load.measure import CampaignResult
 
 SPEC_PATH: Final = DATA_DIR / "tritonforge.yaml"
 LEAST_ACCURACY: Final = 0.96
@@ -64,6 +64,8 @@ class DemoResult:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
+        from tritonforge_load.measure import dict_from_result
+
         return {
             "passed": self.passed,
             "model": self.generated.version.folder.name,
@@ -71,7 +73,7 @@ class DemoResult:
             "accuracy": self.accuracy,
             "images": self.images,
             "verification": self.generated.verification.to_json(),
-            "load": self.load.to_dict(),
+            "load": dict_from_result(self.load),
             "stage_s": {name: round(seconds, 3) for name, seconds in self.stage_s.items()},
             "client_module": str(self.client_module),
             "report": str(self.report_path),
@@ -92,7 +94,7 @@ class _Clock:
 
 
 def run_demo(
-    out: Path, *, on_step: Callable[[str], None] = lambda _: None, on_line: Callable[[str], None] | None = None
+    out: Path, *, on_step: Callable[[str], None] = lambda _: None, on_line: Callable[[str], None] = lambda _: None
 ) -> DemoResult:
     """Generate, verify, publish, serve, call, load-test and report the shipped digits model.
 
@@ -122,7 +124,10 @@ def run_demo(
         with clock.step("classify the test images"):
             accuracy = _accuracies(test, client_module, [server.grpc_url, server.http_url])
         with clock.step("load test"):
-            load = run_campaign(_campaign_path(), url=server.grpc_url, out=out / "load", on_line=on_line)
+            target = {"url": server.grpc_url, "metrics": server.metrics_url}
+            load = run_campaign(
+                _campaign_path(), settings={"target": target}, out=out / "load", on_event=_lines_to(on_line)
+            )
     finally:
         server.stop()
     result = DemoResult(
@@ -143,6 +148,17 @@ def run_demo(
 
 def _spec(out: Path) -> ForgeSpec:
     return forge_spec_from_file(SPEC_PATH).model_copy(update={"repository": out / "model_repository"})
+
+
+def _lines_to(on_line: Callable[[str], None]) -> Callable[[Mapping[str, Any]], None]:
+    from tritonforge_load.events import text_from_event
+
+    def on_event(event: Mapping[str, Any]) -> None:
+        text = text_from_event(event)
+        if text is not None:
+            on_line(text)
+
+    return on_event
 
 
 def _campaign_path() -> Path:

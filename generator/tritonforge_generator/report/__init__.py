@@ -1,7 +1,6 @@
 """One self-contained HTML page about a run: what was made, what proved it, how fast it answers."""
 
 from tritonforge_generator.report.bench import Bench, BenchEntry, BenchRow, GpuUse, Latency, LeftOut, bench_from_json
-from tritonforge_generator.report.campaign import load_report_from_campaign
 from tritonforge_generator.report.generated import (
     model_report_from_generated,
     report_from_failure,
@@ -11,17 +10,12 @@ from tritonforge_generator.report.here import report_here, software
 from tritonforge_generator.report.model import (
     Accuracy,
     Fact,
-    Gate,
-    LatencyCurve,
-    LoadReport,
-    LoadRow,
     ModelReport,
-    Moment,
-    Phase,
     RunReport,
     Stage,
 )
 from tritonforge_generator.report.render import render_report, write_report
+from tritonforge_generator.report.section import Headline, Section
 
 __all__ = [
     "Accuracy",
@@ -29,20 +23,15 @@ __all__ = [
     "BenchEntry",
     "BenchRow",
     "Fact",
-    "Gate",
     "GpuUse",
+    "Headline",
     "Latency",
-    "LatencyCurve",
     "LeftOut",
-    "LoadReport",
-    "LoadRow",
     "ModelReport",
-    "Moment",
-    "Phase",
     "RunReport",
+    "Section",
     "Stage",
     "bench_from_json",
-    "load_report_from_campaign",
     "model_report_from_generated",
     "render_report",
     "report_from_failure",

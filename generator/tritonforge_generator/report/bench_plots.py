@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from tritonforge_generator.report.bench import Bench, BenchEntry
+from tritonforge_generator.report.drawing import INK, SERIES, Plot, log_axis, svg_of_drawing
 from tritonforge_generator.report.figures import significant
-from tritonforge_generator.report.plots import INK, SERIES, Plot, log_axis, svg_of_drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

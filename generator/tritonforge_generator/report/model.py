@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tritonforge_generator.report.bench import Bench
+from tritonforge_generator.report.section import Section
 
 if TYPE_CHECKING:
     from tritonforge_generator.graph import Graph
@@ -56,135 +56,6 @@ class Accuracy:
     def share(self) -> float:
         """Right answers as a share of all, 0 to 1."""
         return self.correct / self.total
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
-    """One condition on a load test.
-
-    Attributes:
-        phase: Phase that it was judged on.
-        condition: As declared, for example ``p99 < 25ms``.
-        measured: What came, with its unit.
-        passed: The verdict.
-    """
-
-    phase: str
-    condition: str
-    measured: str
-    passed: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Phase:
-    """One measured part of a load test.
-
-    Attributes:
-        name: As declared.
-        arrival: How requests arrived, for example ``closed, 8 users``.
-        start_s: Seconds of measurement before it.
-        end_s: Seconds of measurement up to its end.
-    """
-
-    name: str
-    arrival: str
-    start_s: float
-    end_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadRow:
-    """One workload in one phase. Latencies are a client's, of answered requests, in milliseconds.
-
-    Attributes:
-        phase: Name of the phase.
-        workload: What was asked.
-        sent: Requests sent.
-        errors: Failed requests by class.
-        rate_per_s: Answered requests a second.
-        rows_per_s: Rows of answered requests a second.
-        p50_ms: Median latency; ``None`` where nothing was answered, as with the three that follow.
-        p95_ms: 95th percentile.
-        p99_ms: 99th percentile.
-        max_ms: Slowest answer.
-        correct_share: Right answers of those that were checked, 0 to 1; ``None`` where none was.
-    """
-
-    phase: str
-    workload: str
-    sent: int
-    errors: Mapping[str, int]
-    rate_per_s: float
-    rows_per_s: float
-    p50_ms: float | None
-    p95_ms: float | None
-    p99_ms: float | None
-    max_ms: float | None
-    correct_share: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
-    """One interval of a load test, over all workloads.
-
-    Attributes:
-        at_s: Its middle, in seconds of measurement.
-        rate_per_s: Answered requests a second.
-        errors_per_s: Failed requests a second.
-        p50_ms: Median latency; ``None`` where nothing was answered, as with the two that follow.
-        p95_ms: 95th percentile.
-        p99_ms: 99th percentile.
-    """
-
-    at_s: float
-    rate_per_s: float
-    errors_per_s: float
-    p50_ms: float | None
-    p95_ms: float | None
-    p99_ms: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LatencyCurve:
-    """The latency distribution of one workload in one phase.
-
-    Attributes:
-        label: Phase and workload.
-        points: Pairs of percentile (from 0, below 100) and latency in milliseconds, both rising.
-    """
-
-    label: str
-    points: tuple[tuple[float, float], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadReport:
-    """A load test.
-
-    Attributes:
-        campaign: Its name.
-        target: URL of the server.
-        phases: Measured phases, in time order.
-        rows: Figures per phase and workload.
-        gates: Conditions and their verdicts.
-        moments: Figures over time.
-        curves: Latency distributions.
-        problems: What spoils the measurement itself, one sentence each; a problem fails the run.
-    """
-
-    campaign: str
-    target: str
-    phases: tuple[Phase, ...] = ()
-    rows: tuple[LoadRow, ...] = ()
-    gates: tuple[Gate, ...] = ()
-    moments: tuple[Moment, ...] = ()
-    curves: tuple[LatencyCurve, ...] = ()
-    problems: tuple[str, ...] = ()
-
-    @property
-    def busiest(self) -> LoadRow | None:
-        """The row with the highest rate of answers: where the headline figures come from."""
-        return max(self.rows, key=lambda row: row.rate_per_s, default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,7 +117,7 @@ class RunReport:
     stages: tuple[Stage, ...] = ()
     models: tuple[ModelReport, ...] = ()
     accuracies: tuple[Accuracy, ...] = ()
-    load: LoadReport | None = None
+    load: Section | None = None
     bench: Bench | None = None
 
     @property
@@ -258,7 +129,7 @@ class RunReport:
     def passed(self) -> bool | None:
         """Whether all that was judged passed; ``None`` when nothing was."""
         served = [accuracy for accuracy in self.accuracies if accuracy.passed is not None]
-        judged = bool(self.checks or served or (self.load is not None and (self.load.gates or self.load.problems)))
+        judged = bool(self.checks or served or (self.load is not None and self.load.judged))
         return not self.failures if judged else None
 
     @property
@@ -275,7 +146,4 @@ class RunReport:
             for accuracy in self.accuracies
             if accuracy.passed is False
         ]
-        if self.load is None:
-            return (*checks, *served)
-        gates = [f"{gate.condition} in {gate.phase}: {gate.measured}" for gate in self.load.gates if not gate.passed]
-        return (*checks, *served, *gates, *self.load.problems)
+        return (*checks, *served, *(self.load.failures if self.load is not None else ()))

@@ -1,0 +1,5 @@
+"""``tritonforge load``."""
+
+from tritonforge_generator.cli.load.group import command
+
+__all__ = ["command"]

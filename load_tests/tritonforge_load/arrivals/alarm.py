@@ -1,0 +1,99 @@
+"""Wakes a greenlet at a moment, to a few hundredths of a millisecond."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from typing import Any, Final
+
+from tritonforge_client.extras import require_extra
+
+gevent: Any = require_extra("gevent", "load")
+
+_READ: Final = 1  # of gevent's loops
+_TIMER_ABSTIME: Final = 1  # include/uapi/linux/timerfd.h
+_NS_PER_S: Final = 1_000_000_000
+
+
+class _Setting(ctypes.Structure):
+    """``struct itimerspec``: rings once when the interval is 0."""
+
+    _fields_ = (
+        ("interval_s", ctypes.c_long),
+        ("interval_ns", ctypes.c_long),
+        ("moment_s", ctypes.c_long),
+        ("moment_ns", ctypes.c_long),
+    )
+
+
+class Alarm:
+    """Lets one greenlet wait for moments, while all others run.
+
+    gevent's own timers are late by up to a millisecond, for epoll counts its time-outs in whole ones. A timer of the
+    kernel that is a file (``timerfd_create(2)``, Linux) ends epoll's wait on time, and the process sleeps until then.
+
+    The last stretch is spent awake, in turns of the event loop, each of which looks once at all sockets.
+    ``gevent.sleep(0)`` would be no such turn: as long as something calls it, other greenlets run but sockets are looked
+    at only every ``sys.getswitchinterval()``, so that answers would seem to be up to 5 ms late.
+
+    Args:
+        awake_s: How long before a moment the process wakes up: a CPU that sleeps takes a while for it.
+
+    Raises:
+        OSError: The kernel gives no timer.
+    """
+
+    def __init__(self, awake_s: float) -> None:
+        self._awake_s = awake_s
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        # The clock is that of time.perf_counter().
+        self._file = self._libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
+        if self._file < 0:
+            raise _error()
+        self._hub = gevent.get_hub()
+        self._rings = self._hub.loop.io(self._file, _READ)
+        self._turn = self._hub.loop.timer(0)
+        self._setting = _Setting()
+        self._setting_address = ctypes.byref(self._setting)
+        self._is_cancelled = False
+
+    def wait_until(self, moment_s: float) -> bool:
+        """Wait for a moment; for one that has passed, until all other greenlets had their turn.
+
+        Args:
+            moment_s: The moment, by ``time.perf_counter()``.
+
+        Returns:
+            Whether it has come; false when ``cancel`` was called.
+        """
+        while not self._is_cancelled:
+            if moment_s - time.perf_counter() > self._awake_s:
+                self._set(int((moment_s - self._awake_s) * _NS_PER_S))
+                self._hub.wait(self._rings)
+            else:
+                self._hub.wait(self._turn)
+            if moment_s <= time.perf_counter():
+                break
+        return not self._is_cancelled
+
+    def cancel(self) -> None:
+        """Wait for nothing any more, and end the wait that there is."""
+        self._is_cancelled = True
+        self._set(1)
+
+    def close(self) -> None:
+        """Give the timer back."""
+        self._rings.close()
+        self._turn.close()
+        os.close(self._file)
+
+    def _set(self, moment_ns: int) -> None:
+        self._setting.moment_s, self._setting.moment_ns = divmod(moment_ns, _NS_PER_S)
+        if self._libc.timerfd_settime(self._file, _TIMER_ABSTIME, self._setting_address, None) != 0:
+            raise _error()
+
+
+def _error() -> OSError:
+    code = ctypes.get_errno()
+    return OSError(code, f"timerfd: {os.strerror(code)}")

@@ -1,0 +1,6 @@
+"""Requests made ready before load starts, and what their answers are compared with."""
+
+from tritonforge_load.payloads.checks import AnswerCheck, check_of
+from tritonforge_load.payloads.requests import Request, requests_of
+
+__all__ = ["AnswerCheck", "Request", "check_of", "requests_of"]

@@ -1,0 +1,249 @@
+"""How many requests one core of a load generator sends, by what its Locust users send them with.
+
+    python tests/benchmarks/load_rates.py [--seconds 2] [--rounds 5] [--against responder triton] [--rows ROW ...]
+        [--quiet CORES] [--json FILE]
+
+Each row is a Locust process of its own with eight users, on one core; the server has the other: one that answers every
+request with the same bytes and is never what is waited for, or a real Triton with an identity model, which mostly is.
+The rows take turns in random order, so that a slow moment of the machine hits each of them. Time is that of the wall
+(the rate) and that of the processor (what a request takes of the core). With ``--quiet 0.15`` a turn during which other
+processes used more than 0.15 cores is played again, and the quietest of ten counts: rates are then the machine's, and
+not what its neighbours leave of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, this folder is no package yet
+
+from benchmarks.client_peers import CODE, CONFIG, environment
+from benchmarks.client_peers_clients import MODEL
+from benchmarks.load_rates_clients import ROWS
+
+from tritonforge_generator.deploy import EmbeddedTriton
+
+psutil: Any = import_module("psutil")
+
+FOLDER: Final = Path(__file__).parent
+MOST_TRIES: Final = 10
+Turn = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a row is to reach: so many requests a second, or so much of another row's value.
+
+    Attributes:
+        row: The row.
+        value: ``rate_per_s``, which is to be at least the limit, or ``cpu_us``, at most.
+        limit: The limit, of the value itself or of its ratio.
+        to: The row that the value is divided by; empty for the value itself.
+    """
+
+    row: str
+    value: str
+    limit: float
+    to: str = ""
+
+    def text(self, got: float) -> str:
+        """The goal and what came of it."""
+        relation, is_met = (
+            ("at least", got >= self.limit) if self.value == "rate_per_s" else ("at most", got <= self.limit)
+        )
+        of = f" of {self.to}" if self.to else ""
+        return f"{self.row}: {self.value} {relation} {self.limit:g}{of}: {'met' if is_met else 'MISSED'}, {got:.2f}"
+
+
+GOALS: Final = (
+    Goal("ours http, prepared", "rate_per_s", 12_000),
+    Goal("ours http, prepared", "cpu_us", 0.5, "tritonclient http"),
+    Goal("ours grpc, prepared", "rate_per_s", 6_000),
+    Goal("ours grpc, prepared", "cpu_us", 1.10, "bytes alone grpc"),
+    Goal("ours http", "cpu_us", 1.10, "ours http, without our user"),
+    Goal("ours grpc", "cpu_us", 1.10, "ours grpc, without our user"),
+)
+
+
+def main() -> int:
+    """Measure, print the tables, and write the figures where asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=2.0, help="time of a turn (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each row (default: %(default)s)")
+    parser.add_argument("--against", nargs="+", choices=list(SERVERS), default=list(SERVERS), help="the server")
+    parser.add_argument(
+        "--rows", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="ROW", help=", ".join(ROWS)
+    )
+    quiet_help = "cores that others may use during a turn; any number when left out"
+    parser.add_argument("--quiet", type=float, default=math.inf, metavar="CORES", help=quiet_help)
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    arguments = parser.parse_args()
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise SystemExit(f"expected two cores, got {len(cores)}: the generator and the server need one each")
+    facts = environment()
+    runs = {}
+    for against in arguments.against:
+        print(f"{against} ...", file=sys.stderr, flush=True)
+        os.sched_setaffinity(0, {cores[1]})  # inherited by the server
+        with SERVERS[against]() as urls:
+            game = Game(urls, cores[0], arguments.seconds, arguments.quiet)
+            runs[against] = game.turns(arguments.rows, arguments.rounds)
+        print(text_from_turns(against, runs[against]))
+    loads = facts.pop("load_average"), os.getloadavg()[0]
+    print(f"load average {loads[0]:.1f} before, {loads[1]:.1f} after; {facts['cpus']} CPUs, Python {facts['python']}")
+    if arguments.json is not None:
+        document = {
+            "environment": {**facts, "load_averages": loads},
+            "goals": [asdict(goal) for goal in GOALS],
+            "runs": runs,
+        }
+        arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+@dataclass(frozen=True)
+class Game:
+    """How the rows take turns.
+
+    Attributes:
+        urls: The server's, by protocol.
+        core: The generator's.
+        seconds: Time of a turn.
+        quiet_cores: What other processes may use of all cores during a turn.
+    """
+
+    urls: Mapping[str, str]
+    core: int
+    seconds: float
+    quiet_cores: float
+
+    def turns(self, rows: Sequence[str], rounds: int) -> dict[str, list[Turn]]:
+        """Let the rows take turns: ``rate_per_s``, ``cpu_us``, ``core_share`` and ``others_cores`` of each."""
+        turns: dict[str, list[Turn]] = {row: [] for row in rows}
+        shuffled = random.Random(0)
+        for _ in range(rounds):
+            for row in shuffled.sample(list(rows), len(rows)):
+                turns[row].append(self._quiet_turn(row))
+        return turns
+
+    def _quiet_turn(self, row: str) -> Turn:
+        tries: list[Turn] = []
+        while len(tries) < MOST_TRIES and not any(turn["others_cores"] <= self.quiet_cores for turn in tries):
+            began_s, others_before_s = time.monotonic(), used_by_others_s()
+            turn = self._turn(row)
+            others_s = used_by_others_s() - others_before_s
+            tries.append({**turn, "others_cores": max(0.0, others_s / (time.monotonic() - began_s))})
+        return min(tries, key=lambda turn: turn["others_cores"])
+
+    def _turn(self, row: str) -> Turn:
+        task = {"row": row, "url": self.urls.get(ROWS[row].protocol, ""), "seconds": self.seconds, "core": self.core}
+        command = [sys.executable, str(FOLDER / "load_rates_player.py"), json.dumps(task)]
+        run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60 + self.seconds)
+        if run.returncode != 0:
+            raise SystemExit(f"{row} ended with {run.returncode}:\n{run.stderr}")
+        turn: Turn = json.loads(run.stdout.splitlines()[-1])
+        return turn
+
+
+def used_by_others_s() -> float:
+    """Seconds that all cores have worked for other processes than this one and those that it started."""
+    everybody, ended = psutil.cpu_times(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    own_s = time.process_time() + ended.ru_utime + ended.ru_stime
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            times = child.cpu_times()
+            own_s += times.user + times.system
+    return float(everybody.user + everybody.nice + everybody.system - own_s)
+
+
+# ---- servers ----
+
+
+@contextmanager
+def responder() -> Iterator[dict[str, str]]:
+    """The server of ``load_rates_responder.py``; gives its URLs by protocol."""
+    command = [sys.executable, str(FOLDER / "load_rates_responder.py")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        ports = json.loads(process.stdout.readline())
+        yield {protocol: f"{protocol}://127.0.0.1:{port}" for protocol, port in ports.items()}
+        # Leaving the block closes its standard input, which ends it.
+
+
+@contextmanager
+def triton() -> Iterator[dict[str, str]]:
+    """A real Triton with an identity model in Python."""
+    with tempfile.TemporaryDirectory() as folder:
+        version = Path(folder) / MODEL / "1"
+        version.mkdir(parents=True)
+        (version.parent / "config.pbtxt").write_text(CONFIG)
+        (version / "model.py").write_text(CODE)
+        with EmbeddedTriton(folder) as server:
+            yield {"grpc": server.grpc_url, "http": server.http_url}
+
+
+SERVERS: Final = {"responder": responder, "triton": triton}
+
+
+# ---- the table ----
+
+
+def text_from_turns(against: str, turns: Mapping[str, Sequence[Turn]]) -> str:
+    """The table of one server, and which goals were met there."""
+    lines = [
+        f"Against {against}: medians of {len(next(iter(turns.values())))} turns, and their range",
+        "",
+        f"| {'sent with':33} | {'requests/s':>24} | {'CPU us a request':>22} | its core | others | to tritonclient |",
+        f"| {'-' * 33} | {'-' * 23}: | {'-' * 21}: | -------: | -----: | --------------: |",
+    ]
+    for row, of_row in turns.items():
+        baseline = f"tritonclient {ROWS[row].protocol}"
+        ratio = f"{ratio_of(turns, row, baseline, 'cpu_us'):.2f}" if baseline in turns and row != baseline else ""
+        core, others = (median(turn[value] for turn in of_row) for value in ("core_share", "others_cores"))
+        lines.append(
+            f"| {row:33} | {_ranged(of_row, 'rate_per_s', ',.0f'):>24} | {_ranged(of_row, 'cpu_us', '.1f'):>22} "
+            f"| {core:>8.2f} | {others:>6.2f} | {ratio:>15} |"
+        )
+    if against == "responder":
+        lines += [
+            "",
+            *(goal.text(_reached(goal, turns)) for goal in GOALS if {goal.row, goal.to or goal.row} <= set(turns)),
+        ]
+    return "\n".join([*lines, ""])
+
+
+def ratio_of(turns: Mapping[str, Sequence[Turn]], row: str, to: str, value: str) -> float:
+    """Median of the ratios within a round."""
+    return median(one[value] / other[value] for one, other in zip(turns[row], turns[to], strict=True))
+
+
+def _reached(goal: Goal, turns: Mapping[str, Sequence[Turn]]) -> float:
+    if goal.to:
+        return ratio_of(turns, goal.row, goal.to, goal.value)
+    return median(turn[goal.value] for turn in turns[goal.row])
+
+
+def _ranged(turns: Sequence[Turn], value: str, form: str) -> str:
+    values = [turn[value] for turn in turns]
+    return f"{median(values):{form}} ({min(values):{form}}-{max(values):{form}})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,260 @@
+"""Does the load generator tell the truth? Servers of known behaviour: what is reported of them, and what is true.
+
+    python tests/benchmarks/load_truth.py [--parts frozen known] [--rounds 3] [--json FILE] [--markdown FILE]
+
+``frozen`` is a real Triton behind a proxy that stands still for 2 s in the middle of 20 s of 200 requests/s, seen by a
+campaign and by Locust as it comes. ``known`` is a server that keeps to exact latencies and measures by itself what it
+really took. Every round runs all cases in random order. ``--json`` adds the rounds to those that the file has, and
+``--markdown`` writes tables of all of them between the marks of a page. Real-time priority (``chrt -f 1`` before the
+command) keeps other processes of the machine out of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from tritonforge_generator.deploy import EmbeddedTriton
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, this folder is no package yet
+from load.conftest import IDENTITY_CONFIG, IDENTITY_MODEL
+from support.truth import Load, Stall, bare, known, percentile_ms, stalled_ms, true_ms
+
+PERCENTS: Final = ("50", "90", "95", "99", "99.9")
+STALL: Final = Stall(Load(rate_per_s=200, duration_s=20), frozen_s=2)
+KNOWN: Final = Load(rate_per_s=200, duration_s=20, arrival="poisson")
+KNOWN_MS: Final = {"5 ms": (5.0,), "2 ms, 1 in 40 takes 50 ms": (*[2.0] * 39, 50.0)}
+BARE_REQUESTS: Final = 2000
+PROCESSES: Final = {1: "1 process", 2: "2 processes"}
+BEGIN, END = "<!-- truth:begin -->", "<!-- truth:end -->"
+
+Values: TypeAlias = dict[str, float]
+"""Milliseconds by percent, and ``requests``."""
+Round: TypeAlias = dict[str, Values]
+"""Values by what they are of."""
+Case: TypeAlias = Callable[[], Round]
+
+
+def main() -> int:
+    """Measure, show and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=list(TABLES), default=list(TABLES))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path)
+    arguments = parser.parse_args()
+    with served() as server:
+        cases = {part: CASES[part](server) for part in arguments.parts}
+        rounds = [measured_round(cases) for _ in range(arguments.rounds)]
+    if arguments.json:
+        if arguments.json.exists():
+            rounds = json.loads(arguments.json.read_text(encoding="utf-8")) + rounds
+        arguments.json.write_text(json.dumps(rounds, indent=1), encoding="utf-8")
+    text = "\n\n".join([about_machine(rounds), *tables_of(rounds)])
+    print(text)
+    if arguments.markdown:
+        write_between_marks(arguments.markdown, text)
+    return 0
+
+
+@contextmanager
+def served() -> Iterator[EmbeddedTriton]:
+    """Serve an identity model."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "identity"
+        (model / "1").mkdir(parents=True)
+        (model / "config.pbtxt").write_text(IDENTITY_CONFIG, encoding="utf-8")
+        (model / "1" / "model.py").write_text(IDENTITY_MODEL, encoding="utf-8")
+        with EmbeddedTriton(Path(folder)) as server:
+            yield server
+
+
+def measured_round(cases: Mapping[str, Mapping[str, Case]]) -> dict[str, Round]:
+    """Run all cases once; the values of each part, and the state of the machine."""
+    values: dict[str, Round] = {part: {} for part in cases}
+    values["machine"] = {"pauses": pauses(), "load": {"average": os.getloadavg()[0]}}
+    order = [(part, name) for part, named in cases.items() for name in named]
+    for part, name in random.sample(order, len(order)):
+        print(f"{part}: {name}", file=sys.stderr, flush=True)
+        values[part] |= cases[part][name]()
+    return values
+
+
+def pauses(duration_s: float = 3.0) -> Values:
+    """How often, and for how long, a loop that only reads the clock is stopped for more than 0.1 ms."""
+    stops_ms = []
+    end_s = time.perf_counter() + duration_s
+    before_s = time.perf_counter()
+    while before_s < end_s:
+        now_s = time.perf_counter()
+        if now_s - before_s > 1e-4:
+            stops_ms.append((now_s - before_s) * 1e3)
+        before_s = now_s
+    return {"per_s": len(stops_ms) / duration_s, "longest_ms": max(stops_ms, default=0.0)}
+
+
+# ---- what is measured ----
+
+
+def frozen_cases(server: EmbeddedTriton) -> dict[str, Case]:
+    """Both protocols, seen by one and two processes of ours and by plain Locust."""
+    cases: dict[str, Case] = {}
+    for protocol, url in {"HTTP": server.http_url, "gRPC": server.grpc_url}.items():
+        for workers, processes in PROCESSES.items():
+            cases[f"{protocol}, {processes}"] = partial(ours_frozen, f"{protocol}, {processes}", url, workers)
+        cases[f"{protocol}, plain"] = partial(plain_frozen, f"{protocol}, plain Locust, 20 users", url)
+    return cases
+
+
+def ours_frozen(name: str, url: str, workers: int) -> Round:
+    """What a campaign says: from the schedule, and from the moment of sending."""
+    total, freeze = STALL.ours(url, "identity", workers=workers)
+    counts = {"requests": float(total.answered)}
+    return {
+        "at least, by arithmetic": {
+            percent: stalled_ms(STALL.load, freeze.duration_s, float(percent)) for percent in PERCENTS
+        }
+        | {"requests": float(STALL.load.rate_per_s * STALL.load.duration_s)},
+        f"{name}: latency": {percent: total.percentile_ms(float(percent)) for percent in PERCENTS} | counts,
+        f"{name}: service time": {percent: total.service_ms(float(percent)) for percent in PERCENTS} | counts,
+    }
+
+
+def plain_frozen(name: str, url: str) -> Round:
+    """What Locust itself says."""
+    line = STALL.plain(url, "identity")
+    return {
+        name: {percent: float(line[f"{percent}%"]) for percent in PERCENTS} | {"requests": float(line["Request Count"])}
+    }
+
+
+def known_cases(_: EmbeddedTriton) -> dict[str, Case]:
+    """Both servers, seen by one and two processes, and by a bare socket: no Python client can see less."""
+    cases: dict[str, Case] = {}
+    for latency in KNOWN_MS:
+        cases[f"{latency}, bare"] = partial(bare_round, latency)
+        for workers, processes in PROCESSES.items():
+            cases[f"{latency}, {processes}"] = partial(known_round, latency, workers)
+    return cases
+
+
+def bare_round(latency: str) -> Round:
+    """What a server took by its own clock, and what a bare socket saw."""
+    seen_s, answered = bare(BARE_REQUESTS, KNOWN_MS[latency])
+    return {
+        f"{latency}; bare socket: true": {percent: true_ms(answered, float(percent)) for percent in PERCENTS},
+        f"{latency}; bare socket: reported": {percent: percentile_ms(seen_s, float(percent)) for percent in PERCENTS},
+    }
+
+
+def known_round(latency: str, workers: int) -> Round:
+    """What a server took by its own clock, and what a campaign says of it."""
+    total, answered = known(KNOWN, KNOWN_MS[latency], workers=workers)
+    name = f"{latency}; {PROCESSES[workers]}"
+    return {
+        f"{name}: true": {percent: true_ms(answered, float(percent)) for percent in PERCENTS},
+        f"{name}: reported": {percent: total.percentile_ms(float(percent)) for percent in PERCENTS},
+    }
+
+
+CASES: Final = {"frozen": frozen_cases, "known": known_cases}
+
+
+# ---- how it is shown ----
+
+
+def about_machine(rounds: list[dict[str, Round]]) -> str:
+    """Where it was measured, and what the machine does to any process."""
+    per_s = [one["machine"]["pauses"]["per_s"] for one in rounds]
+    longest_ms = max(one["machine"]["pauses"]["longest_ms"] for one in rounds)
+    load = [one["machine"]["load"]["average"] for one in rounds]
+    return (
+        f"{os.cpu_count()} CPUs, {platform.system()}, Python {platform.python_version()}; {len(rounds)} rounds, load "
+        f"average before them {min(load):.1f} to {max(load):.1f}. Medians in milliseconds, with their range. A loop "
+        f"that only reads the clock was stopped for more than 0.1 ms {min(per_s):.0f} to {max(per_s):.0f} times a "
+        f"second, the longest time for {longest_ms:.1f} ms: no process on this machine can be more regular than that."
+    )
+
+
+def frozen_table(rounds: list[Round]) -> str:
+    """A line for each who reports."""
+    names = sorted(rounds[0], key=lambda name: ("arithmetic" not in name, name))
+    lines = [
+        [name, *(cell(rounds, name, percent) for percent in PERCENTS), cell(rounds, name, "requests")] for name in names
+    ]
+    return table(["", *(f"p{percent}" for percent in PERCENTS), "requests"], lines)
+
+
+def known_table(rounds: list[Round]) -> str:
+    """What is true and what is reported, and the difference."""
+    lines = []
+    for case in sorted({name.rpartition(": ")[0] for name in rounds[0]}):
+        true, reported = ([one[f"{case}: {what}"] for one in rounds] for what in ("true", "reported"))
+        more = {
+            percent: [
+                (r[percent] - t[percent], 100 * (r[percent] / t[percent] - 1))
+                for t, r in zip(true, reported, strict=True)
+            ]
+            for percent in PERCENTS
+        }
+        shown = {
+            "true": [f"{statistics.median(one[percent] for one in true):.2f}" for percent in PERCENTS],
+            "reported": [f"{statistics.median(one[percent] for one in reported):.2f}" for percent in PERCENTS],
+            "more": [spread([ms for ms, _ in more[percent]], ".2f") for percent in PERCENTS],
+            "more, %": [f"{statistics.median(share for _, share in more[percent]):.1f}" for percent in PERCENTS],
+        }
+        lines += [["" if index else case, what, *cells] for index, (what, cells) in enumerate(shown.items())]
+    return table(["server; seen by", "", *(f"p{percent}" for percent in PERCENTS)], lines)
+
+
+TABLES: Final = {"frozen": frozen_table, "known": known_table}
+
+
+def tables_of(rounds: list[dict[str, Round]]) -> Iterator[str]:
+    """A table for each part that was measured."""
+    for part, shown in TABLES.items():
+        if measured := [one[part] for one in rounds if part in one]:
+            yield shown(measured)
+
+
+def cell(rounds: list[Round], name: str, key: str) -> str:
+    """The median of a value, and its range where it has one."""
+    values = [one[name][key] for one in rounds]
+    return spread(values, ",.0f" if key == "requests" or statistics.median(values) >= 100 else ".2f")
+
+
+def spread(values: list[float], form: str) -> str:
+    """Median and range."""
+    shown = [format(value, form) for value in (statistics.median(values), min(values), max(values))]
+    return shown[0] if shown[1] == shown[2] else f"{shown[0]} ({shown[1]} to {shown[2]})"
+
+
+def table(heading: list[str], lines: list[list[str]]) -> str:
+    """A Markdown table."""
+    rule = ["---", *["---:"] * (len(heading) - 1)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [heading, rule, *lines])
+
+
+def write_between_marks(document: Path, text: str) -> None:
+    """Replace what a document has between the marks."""
+    before, begin, rest = document.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if begin == "" or end == "":
+        raise SystemExit(f"{document}: expected {BEGIN} and {END} around the tables")
+    document.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Prepared requests against a real Triton: what they bring is what ``infer`` brings."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from tritonforge_client import Client, ModelSpec, Options, QueueFull, ServerError, SpecDrift, TensorSpec
+
+pytestmark = pytest.mark.triton
+
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("columns", [3, 600_000], ids=["small", "large"])
+def test_many_at_once_bring_their_own_answers(client: Client, columns: int) -> None:
+    model = client.bind(client.spec("identity"))
+    arrays = [RANDOM.random((2, columns), np.float32) for _ in range(4)]
+    prepared = [model.prepare({"IN_FP32": array}, outputs=["OUT_FP32"]) for array in arrays]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(client.send, prepared * 4))
+    for array, answer in zip(arrays * 4, answers, strict=True):
+        np.testing.assert_array_equal(answer.decode().value["OUT_FP32"], array)
+        assert array.nbytes < answer.size_bytes < array.nbytes + 1000
+
+
+def test_texts_come_back(client: Client) -> None:
+    model = client.bind(client.spec("identity"))
+    texts = np.array([[b"", b"\0a\0"]], np.object_)
+    answer = client.send(model.prepare({"IN_BYTES": texts}, outputs=["OUT_BYTES"], request_id="r1"))
+    reply = answer.decode()
+    assert reply.value["OUT_BYTES"].tolist() == texts.tolist()
+    assert (reply.request_id, reply.model_version, reply.endpoint) == ("r1", "1", answer.endpoint)
+
+
+def test_writable_is_kept(client: Client) -> None:
+    model = client.bind(client.spec("identity"))
+    ones = np.ones((1, 1), np.float32)
+    prepared = model.prepare({"IN_FP32": ones}, outputs=["OUT_FP32"], options=Options(writable=True))
+    client.send(prepared).decode().value["OUT_FP32"][:] = 2
+
+
+@pytest.mark.parametrize("compression", ["gzip", "deflate"])
+def test_compression_is_kept(client: Client, compression: Literal["gzip", "deflate"]) -> None:
+    model = client.bind(client.spec("identity"))
+    array = np.zeros((2, 5000), np.float32)
+    prepared = model.prepare({"IN_FP32": array}, outputs=["OUT_FP32"], options=Options(compression=compression))
+    for _ in range(2):
+        np.testing.assert_array_equal(client.send(prepared).decode().value["OUT_FP32"], array)
+
+
+def test_a_failure_of_the_model_is_raised_at_once(client: Client) -> None:
+    prepared = client.bind(client.spec("failing")).prepare({"how": np.array([b"raise"], np.object_)})
+    with pytest.raises(ServerError, match="the model raised this"):
+        client.send(prepared)
+
+
+def test_a_full_queue_is_known_by_its_class(client: Client) -> None:
+    slow = client.bind(client.spec("queue_limited"), options=Options(retry=None))
+    prepared = slow.prepare({"delay_s": np.array([[0.5]], np.float32)})
+    with ThreadPoolExecutor(6) as pool:
+        outcomes = [one.exception() for one in [pool.submit(client.send, prepared) for _ in range(6)]]
+    assert None in outcomes
+    assert {type(error) for error in outcomes if error is not None} == {QueueFull}
+
+
+def test_an_answer_that_does_not_fit_the_spec_is_noticed_when_it_is_read(client: Client) -> None:
+    tensors = (TensorSpec(name="x", datatype="FP32", dims=(3,)),)
+    believed = ModelSpec(
+        name="lying", inputs=tensors, outputs=(TensorSpec(name="y", datatype="FP32", dims=(3,)),), max_batch_size=4
+    )
+    answer = client.send(client.bind(believed).prepare({"x": np.zeros((1, 3), np.float32)}))
+    with pytest.raises(SpecDrift, match="output y"):
+        answer.decode()

@@ -1,0 +1,33 @@
+"""The command line as a user types it, in this process."""
+
+from __future__ import annotations
+
+import io
+import os
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+from tritonforge_generator.cli.main import main
+
+
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def tritonforge(folder: Path, *arguments: str) -> Done:
+    """Run the command in this process, which has its imports already; ``test_main`` starts real ones."""
+    before = Path.cwd()
+    stdout, stderr = io.StringIO(), io.StringIO()
+    os.chdir(folder)
+    try:
+        with redirect_stdout(stdout), redirect_stderr(stderr):
+            main(list(arguments))
+    except SystemExit as ended:
+        return Done(int(ended.code or 0), stdout.getvalue(), stderr.getvalue())
+    finally:
+        os.chdir(before)
+    raise AssertionError("the command line always exits")
