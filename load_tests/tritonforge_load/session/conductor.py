@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tritonforge_client.extras import require_extra
 from tritonforge_load.arrivals.clocks import ClockReading, Clocks
 from tritonforge_load.arrivals.runs import Run, Runs
-from tritonforge_load.campaign import Campaign, SearchPhase
+from tritonforge_load.campaign import Campaign, ClosedPhase, SearchPhase
 from tritonforge_load.judge.search import SearchPlan
 from tritonforge_load.measure import GeneratorFacts, Histogram, Recording, SearchOutcome
 from tritonforge_load.observe.models import ModelFacts
@@ -195,7 +195,7 @@ class Conductor:
     @property
     def _spawn_rate(self) -> float:
         """All users at once: Locust blocks while it starts users, and a constant rate keeps equal steps equal."""
-        closed = [phase.users for phase in self.campaign.phases if hasattr(phase, "users")]
+        closed = [phase.users for phase in self.campaign.phases if isinstance(phase, ClosedPhase)]
         searched = [
             phase.search.to
             for phase in self.campaign.phases
