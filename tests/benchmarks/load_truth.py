@@ -84,7 +84,8 @@ def served() -> Iterator[EmbeddedTriton]:
 def measured_round(cases: Mapping[str, Mapping[str, Case]]) -> dict[str, Round]:
     """Run all cases once; the values of each part, and the state of the machine."""
     values: dict[str, Round] = {part: {} for part in cases}
-    values["machine"] = {"pauses": pauses(), "load": {"average": os.getloadavg()[0]}}
+    real_time = os.sched_getscheduler(0) in {os.SCHED_FIFO, os.SCHED_RR}
+    values["machine"] = {"pauses": pauses(), "load": {"average": os.getloadavg()[0], "real_time": float(real_time)}}
     order = [(part, name) for part, named in cases.items() for name in named]
     for part, name in random.sample(order, len(order)):
         print(f"{part}: {name}", file=sys.stderr, flush=True)
@@ -177,14 +178,16 @@ CASES: Final = {"frozen": frozen_cases, "known": known_cases}
 
 def about_machine(rounds: list[dict[str, Round]]) -> str:
     """Where it was measured, and what the machine does to any process."""
-    per_s = [one["machine"]["pauses"]["per_s"] for one in rounds]
-    longest_ms = max(one["machine"]["pauses"]["longest_ms"] for one in rounds)
-    load = [one["machine"]["load"]["average"] for one in rounds]
+    pause = [one["machine"]["pauses"] for one in rounds]
+    load = [one["machine"]["load"] for one in rounds]
+    per_s, average = ([one[key] for one in many] for many, key in ((pause, "per_s"), (load, "average")))
+    real_time = ", at real-time priority" if all(one["real_time"] for one in load) else ""
     return (
-        f"{os.cpu_count()} CPUs, {platform.system()}, Python {platform.python_version()}; {len(rounds)} rounds, load "
-        f"average before them {min(load):.1f} to {max(load):.1f}. Medians in milliseconds, with their range. A loop "
-        f"that only reads the clock was stopped for more than 0.1 ms {min(per_s):.0f} to {max(per_s):.0f} times a "
-        f"second, the longest time for {longest_ms:.1f} ms: no process on this machine can be more regular than that."
+        f"{os.cpu_count()} CPUs, {platform.system()}, Python {platform.python_version()}{real_time}; load average "
+        f"{min(average):.1f} to {max(average):.1f}. Milliseconds: medians of rounds, and their range. A loop that only "
+        f"reads the clock was stopped for more than 0.1 ms {min(per_s):.0f} to {max(per_s):.0f} times a second, the "
+        f"longest time for {max(one['longest_ms'] for one in pause):.0f} ms: no process on this machine can be more "
+        "regular than that."
     )
 
 

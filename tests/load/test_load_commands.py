@@ -264,6 +264,7 @@ class TestRun:
         assert done.returncode == 0, done.stdout + done.stderr
         assert "times the baseline's" in read_result(path.parent / "out" / "short.json").gates[0].reason
 
+    @pytest.mark.slow
     def test_workers_are_started_elsewhere(
         self, load_server: EmbeddedTriton, campaign_file: CampaignFile, unused_tcp_port: int
     ) -> None:
@@ -299,6 +300,7 @@ class TestRun:
         assert done.returncode == 1, done.stdout
         assert "ended early" in done.stderr
 
+    @pytest.mark.slow
     def test_the_first_worker_of_another_campaign_stops_it(
         self, load_server: EmbeddedTriton, campaign_file: CampaignFile, unused_tcp_port: int
     ) -> None:

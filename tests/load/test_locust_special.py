@@ -146,7 +146,7 @@ def test_streams_are_told_of_by_their_first_and_their_last_response(
     assert {name for (_, name), share in failed.items() if share == 1} == {"broken", "no_such_model", "over HTTP"}
     assert set(failed.values()) == {0, 1}
     whole, first = stats["grpc", "five"], stats["grpc", "five, first response"]
-    assert first["num_requests"] - whole["num_requests"] in {0, 1}  # the end may come in between
+    assert 0 <= first["num_requests"] - whole["num_requests"] <= 4  # the end may come in between, for each user
     assert first["total_content_length"] == 4 * first["num_requests"]
     assert whole["total_content_length"] == 5 * 4 * whole["num_requests"]
     assert whole["min_response_time"] > 5 * 40

@@ -70,6 +70,7 @@ def test_headless_with_files(
     assert wait_until(lambda: not processes_of(tmp_path))
 
 
+@pytest.mark.slow
 def test_master_and_workers_that_are_started_by_hand(
     load_server: EmbeddedTriton, tmp_path: Path, unused_tcp_port: int, processes_of: ProcessesOf
 ) -> None:

@@ -45,6 +45,7 @@ def on_a_free_core(is_met: Callable[[], bool]) -> bool:
 
 
 class TestKeepingTime:
+    @pytest.mark.slow
     def test_requests_are_sent_when_they_are_due(self, echo: Echo) -> None:
         def is_met() -> bool:
             told = play("steady", echo, 300, 1.5)
@@ -57,6 +58,7 @@ class TestKeepingTime:
 
         assert on_a_free_core(is_met)
 
+    @pytest.mark.slow
     def test_answers_are_seen_while_the_next_request_is_waited_for(self, echo: Echo) -> None:
         # Giving up the turn by gevent.sleep(0) until a request is due would show them up to 5 ms late.
         assert on_a_free_core(lambda: ms(play("steady", echo, 2000, 1), "services", 75) < 0.8)

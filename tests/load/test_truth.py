@@ -81,6 +81,7 @@ class TestAServerThatStandsStill:
         assert float(plain["95%"]) < total.percentile_ms(95) / 2
 
 
+@pytest.mark.slow
 class TestAServerOfKnownLatency:
     def check(self, load: Load, latencies_ms: Sequence[float], workers: int) -> dict[float, tuple[float, float]]:
         """By percent: what is true, and how much more is reported, in milliseconds."""

@@ -1,8 +1,9 @@
 """A model server of known latency, in a process of its own: it keeps how long it really took for each request.
 
 It speaks what the client needs of KServe v2 over HTTP. The time of a request begins when the kernel has received all of
-it, as the kernel itself says (``SO_TIMESTAMPNS``), and ends when the answer is about to be written. No client can see
-less than that; what one sees beyond it is the way through the kernel and the client's own time.
+it, as the kernel itself says (``SO_TIMESTAMPNS``; where it says nothing, when it is read), and ends when the answer is
+about to be written. No client can see less than that; what one sees beyond it is the way through the kernel and the
+client's own time.
 """
 
 from __future__ import annotations
@@ -192,10 +193,10 @@ class _Connection:
         data, about, _, _ = self.stream.recvmsg(_MOST_BYTES, _ABOUT_BYTES)
         if data == b"":
             raise ConnectionResetError("the client closed its connection")
-        ((_, _, stamp),) = about
-        seconds, nanoseconds = _TIMESPEC.unpack(stamp)
-        age_s = (time.time_ns() - seconds * 1_000_000_000 - nanoseconds) / 1e9
-        self.received_s = time.perf_counter() - age_s
+        self.received_s = time.perf_counter()
+        for _, _, stamp in about:
+            seconds, nanoseconds = _TIMESPEC.unpack(stamp)
+            self.received_s -= (time.time_ns() - seconds * 1_000_000_000 - nanoseconds) / 1e9
         self._data += data
         head, end, body = self._data.partition(b"\r\n\r\n")
         length = _CONTENT_LENGTH.search(head)

@@ -6,6 +6,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -93,7 +94,7 @@ class Stall:
     def ours(self, url: str, model: str, *, workers: int) -> tuple[WorkloadResult, Freeze]:
         """What a campaign says of a server behind a proxy that freezes, and the freeze as it was."""
         with FreezingProxy(url) as proxy:
-            begun = lambda: proxy.freeze(after_s=self.begins_s, for_s=self.frozen_s)  # noqa: E731
+            begun = partial(proxy.freeze, after_s=self.begins_s, for_s=self.frozen_s)
             return self.load.run(proxy.url, model, workers=workers, begun=begun), proxy.frozen()
 
     def plain(self, url: str, model: str) -> Mapping[str, str]:
