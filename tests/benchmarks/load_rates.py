@@ -216,7 +216,7 @@ def text_from_turns(against: str, turns: Mapping[str, Sequence[Turn]]) -> str:
     for row, of_row in turns.items():
         baseline = f"tritonclient {ROWS[row].protocol}"
         ratio = f"{ratio_of(turns, row, baseline, 'cpu_us'):.2f}" if baseline in turns and row != baseline else ""
-        core, others = (median(turn[value] for turn in of_row) for value in ("core_share", "others_cores"))
+        core, others = _median(of_row, "core_share"), _median(of_row, "others_cores")
         lines.append(
             f"| {row:33} | {_ranged(of_row, 'rate_per_s', ',.0f'):>24} | {_ranged(of_row, 'cpu_us', '.1f'):>22} "
             f"| {core:>8.2f} | {others:>6.2f} | {ratio:>15} |"
@@ -230,14 +230,16 @@ def text_from_turns(against: str, turns: Mapping[str, Sequence[Turn]]) -> str:
 
 
 def ratio_of(turns: Mapping[str, Sequence[Turn]], row: str, to: str, value: str) -> float:
-    """Median of the ratios within a round."""
-    return median(one[value] / other[value] for one, other in zip(turns[row], turns[to], strict=True))
+    """Ratio of the medians."""
+    return _median(turns[row], value) / _median(turns[to], value)
 
 
 def _reached(goal: Goal, turns: Mapping[str, Sequence[Turn]]) -> float:
-    if goal.to:
-        return ratio_of(turns, goal.row, goal.to, goal.value)
-    return median(turn[goal.value] for turn in turns[goal.row])
+    return ratio_of(turns, goal.row, goal.to, goal.value) if goal.to else _median(turns[goal.row], goal.value)
+
+
+def _median(turns: Sequence[Turn], value: str) -> float:
+    return median(turn[value] for turn in turns)
 
 
 def _ranged(turns: Sequence[Turn], value: str, form: str) -> str:

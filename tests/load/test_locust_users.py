@@ -90,7 +90,7 @@ def stopping(**_):
 """
 
 
-@pytest.mark.parametrize("runs", [3, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize("runs", [2, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 @pytest.mark.parametrize("processes", [1, 2])
 def test_grpc_runs_end_within_seconds_of_the_load(
     runs: int,
