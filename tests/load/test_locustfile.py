@@ -50,7 +50,7 @@ ALL_NAMES = {"digits, 1 a request", "digits, 8 a request", "digits, prepared"}
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_headless_with_files(
     protocol: str,
     processes: int,
@@ -142,6 +142,7 @@ def test_the_web_page_starts_and_stops_load(
     assert not processes_of(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_web_page_that_starts_and_ends_by_itself(
     load_server: EmbeddedTriton, tmp_path: Path, unused_tcp_port: int
 ) -> None:
@@ -154,7 +155,7 @@ def test_the_web_page_that_starts_and_ends_by_itself(
 
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("to_all", [False, True], ids=["to-the-first", "to-all"])
+@pytest.mark.parametrize("to_all", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["to-the-first", "to-all"])
 def test_signals_in_the_middle_end_everything(
     number: signal.Signals,
     processes: int,

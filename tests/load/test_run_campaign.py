@@ -136,7 +136,7 @@ def test_several_workers_merge_their_counts_and_leave_no_orphan(
     assert processes_of(path) == {}
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.slow), "2"])
 def test_open_arrivals_are_sent_as_scheduled(
     workers: str, load_server: EmbeddedTriton, campaign_file: CampaignFile, processes_of: ProcessesOf
 ) -> None:
@@ -254,7 +254,7 @@ class TestEnds:
         assert any(awaited in line for line in started.stdout)
         return started
 
-    @pytest.mark.parametrize("workers", ["1", "2"])
+    @pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.slow), "2"])
     def test_ctrl_c(
         self, workers: str, load_server: EmbeddedTriton, campaign_file: CampaignFile, processes_of: ProcessesOf
     ) -> None:
