@@ -68,6 +68,22 @@ def test_a_generator_at_its_limit_finds_no_limit_of_the_server() -> None:
     assert none.reason == "the generator was the limit at 100/s: add workers"
 
 
+def test_a_moment_in_which_the_generator_paused_does_not_end_it() -> None:
+    paused: list[float] = []
+
+    def pauses(load: float) -> bool:
+        paused.append(load)
+        return paused.count(load) == 1
+
+    plan = SearchPlan(search_of(precision="10%"))
+    while (load := plan.next_load()) is not None:
+        by_generator = pauses(load)
+        plan.record("peak", load, not by_generator and load <= 500, generator_was_limit=by_generator)
+    outcome = plan.outcome()
+    assert loads_of(outcome) == [each for load in (100, 200, 400, 800, 600, 500, 550) for each in (load, load)] + [500]
+    assert (outcome.found, outcome.is_limit, outcome.reason) == (500, True, "550/s did not hold")
+
+
 def test_the_server_is_the_limit_where_it_fails_below_the_generator() -> None:
     outcome = played(search_of(precision="10%"), lambda load: load <= 500, generator_limit=700)
     assert (outcome.found, outcome.is_limit) == (500, True)
@@ -177,5 +193,5 @@ def test_chance_itself_does_not_keep_it_going(search: Search, seed: int) -> None
 def test_steps_are_known_beforehand() -> None:
     search = search_of(100, 2000, precision="5%", confirm=1)
     assert usual_steps(search) == 6 + 5 + 1
-    assert longest_steps(search) == 6 + 7 * (5 + 1)
-    assert longest_steps(search_of(confirm=0)) == usual_steps(search_of(confirm=0))
+    assert longest_steps(search) == 2 * (6 + 7 * (5 + 1))
+    assert longest_steps(search_of(confirm=0)) == 2 * usual_steps(search_of(confirm=0))

@@ -5,6 +5,9 @@ https://github.com/mlcommons/inference/blob/master/loadgen/loadgen.cc): the load
 stretch between the highest that held and the lowest that failed is halved until it is narrow enough. Beyond that, the
 load that comes out is played again. When it then fails, chance had decided: it counts as failed, the search goes on
 below it, and after each further time in a stretch that begins twice as far below.
+
+A load at which the generator did not keep up says nothing about the server. As a moment's pause of its host is enough for
+that, it is played once more before the search gives up there.
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ class SearchPlan:
         self._search = search
         self._steps: list[SearchStep] = []
         self._held: set[float] = set()
+        self._paused: set[float] = set()
         self._failed: _Failed | None = None
         self._confirmed = 0
         self._disagreements = 0
@@ -70,6 +74,9 @@ class SearchPlan:
         if load != expected:
             raise ValueError(f"expected the load {expected}, got {load}")
         self._steps.append(SearchStep(run, load, held, tuple(reasons)))
+        if generator_was_limit and load not in self._paused:
+            self._paused.add(load)
+            return
         again = load in self._held
         if held:
             self._confirmed += again
@@ -151,12 +158,13 @@ def usual_steps(search: Search) -> int:
 
 
 def longest_steps(search: Search) -> int:
-    """Steps that no search exceeds, however the server scatters."""
-    if search.confirm == 0:
-        return usual_steps(search)
-    # Each disagreement moves the ceiling down by twice as much, until nothing is below it.
-    disagreements = math.ceil(math.log2(1 + 1 / search.precision)) + 1
-    return _doublings(search) + (disagreements + 1) * (_halvings(search) + search.confirm)
+    """Steps that no search exceeds, however server and generator scatter."""
+    steps = usual_steps(search)
+    if search.confirm > 0:
+        # Each disagreement moves the ceiling down by twice as much, until nothing is below it.
+        disagreements = math.ceil(math.log2(1 + 1 / search.precision)) + 1
+        steps += disagreements * (_halvings(search) + search.confirm)
+    return 2 * steps  # each may find the generator paused, and is played once more
 
 
 def _doublings(search: Search) -> int:
