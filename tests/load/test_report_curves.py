@@ -110,6 +110,21 @@ def test_a_point_of_several_seconds_has_their_true_percentiles() -> None:
         assert moment.answered_per_s == len(values) / 5
 
 
+def test_loads_that_were_shed_do_not_hide_the_knee() -> None:
+    """What was measured on a GPU: from 10,000/s on, 512 requests in flight are the limit, not the server."""
+    p99s_ms = {1000: 3.4, 2000: 4.0, 4000: 4.8, 8000: 8.4, 9000: 15.4, 10_000: 54.4, 12_000: 58.1, 16_000: 55.7}
+    phases = []
+    for rate, p99_ms in p99s_ms.items():
+        run = run_with([[p99_ms] * 100], 1.0, arrival="poisson", users=None, rate_per_s=float(rate))
+        if rate >= 10_000:
+            run.rows[0].cell.record_shed(0)
+        phases.append(PhaseResult(f"at-{rate}", (run,)))
+    (curve,) = curves_from_result(CampaignResult("c", "t", tuple(phases)))
+    assert curve.knee is not None
+    assert curve.knee.load == 8000
+    assert [point.load for point in curve.points] == list(p99s_ms), "all are drawn"
+
+
 def test_a_part_of_a_second_counts_as_such() -> None:
     run = run_with([[1.0], []], 1.25)
     run.rows[0].cell.record(1, 1_000_000, 1, "Unavailable")

@@ -17,7 +17,8 @@ _LEAST_RISE: Final = 2.0
 KNEE_RULE: Final = (
     "The knee is the load whose p99, on a logarithmic axis, lies furthest below the straight line from the lightest to "
     "the heaviest load (the Kneedle rule), if that is at least 15 % of the axis, p99 at least doubles on the way, and "
-    "four loads were tried."
+    "four loads were tried. Loads above the lightest at which requests were shed do not count: max_in_flight bounds "
+    "their latency."
 )
 
 
@@ -81,7 +82,8 @@ def _curve(name: str, runs: Sequence[RunResult]) -> LoadCurve:
     )
     by_users = any(run.users is not None for run in runs)
     left_out = sum(1 for run in runs if run.invalid)
-    knee = knee_of([(point.load, point.total.percentile_ms(99)) for point in points])
+    shed = next((index for index, point in enumerate(points) if point.total.shed > 0), len(points))
+    knee = knee_of([(point.load, point.total.percentile_ms(99)) for point in points[: shed + 1]])
     return LoadCurve(name, by_users, points, left_out, None if knee is None else points[knee])
 
 
