@@ -144,6 +144,24 @@ class AsyncClient:
         """
         return await self._run(self._session.spec(model, version, options))
 
+    async def config(self, model: str, *, version: str | None = None, options: Options | None = None) -> dict[str, Any]:
+        """Read a model's config from the server, as it is in force: with what the server completed when it loaded it.
+
+        Args:
+            model: Model name.
+            version: Version to ask for; ``None`` leaves the choice to the server.
+            options: Options of this call instead of the client's.
+
+        Returns:
+            The ``ModelConfig`` as JSON with proto field names, over gRPC as over HTTP: numbers, texts and empty lists
+            that were not set are there with their defaults, messages that were not set are left out. ``load_model``
+            takes it, and so does ``model_spec_from_config``.
+
+        Raises:
+            TritonError: As the tree in ``tritonforge_client.errors`` says.
+        """
+        return await self._run(self._session.administration.config(model, version, options))
+
     async def drifts(self, spec: ModelSpec, *, options: Options | None = None) -> tuple[Drift, ...]:
         """Return how the model that the server has differs from a spec, as far as a client can notice it.
 
@@ -205,7 +223,9 @@ class AsyncClient:
         """
         return await self._run(self._session.administration.statistics(model, options))
 
-    async def metrics(self, url: str | None = None, *, options: Options | None = None) -> Metrics:
+    async def metrics(
+        self, url: str | None = None, *, families: Sequence[str] = (), options: Options | None = None
+    ) -> Metrics:
         """Read a server's metrics page, over HTTP whatever the protocol of the client.
 
         It is asked for once, past retries and hooks, and without headers and token, as it is read without TLS.
@@ -213,17 +233,20 @@ class AsyncClient:
         Args:
             url: ``http://host:port/metrics``; port and path may be left out for Triton's own, 8002 and ``/metrics``.
                 ``None`` stands for these on the host of the client's only target.
+            families: Names of the families that are read, for example ``nv_inference_count``, or their beginnings with
+                a ``*`` after them, for example ``nv_gpu_*``; none means all. The server sends the whole page, but most
+                of the time goes into reading it.
             options: Options of this call instead of the client's; their ``timeout_s`` and ``compression`` count.
 
         Raises:
-            InvalidInput: The URL has another form, or there is none for a client of several targets.
+            InvalidInput: The URL or a family has another form, or there is no URL for a client of several targets.
             ConnectionFailed: The server has no metrics there: they are off, or on another port.
             TritonError: As the tree in ``tritonforge_client.errors`` says.
         """
         # A client over gRPC may need it for nothing else.
         from tritonforge_client.transport.http_aio import AsyncHttpTransport
 
-        return await self._run(self._session.administration.metrics(url, AsyncHttpTransport, options))
+        return await self._run(self._session.administration.metrics(url, families, AsyncHttpTransport, options))
 
     async def server_metadata(self, *, options: Options | None = None) -> ServerMetadata:
         """Read the server's name, version and protocol extensions.
@@ -325,8 +348,6 @@ class AsyncClient:
         # The parent's connections are not a child's to close.
         if not self._session.caller.is_forked:
             await self._run(self._session.closing())
-            for transport in self._session.caller.transports:
-                await transport.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -35,7 +35,7 @@ class Attempt:
 
 
 class Hook(Protocol):
-    """Sees every attempt of a client, streams excepted."""
+    """Sees every attempt of a client; a stream is one."""
 
     def attempt(self, attempt: Attempt) -> AbstractContextManager[Mapping[str, str]]:
         """Enclose an attempt.

@@ -110,8 +110,8 @@ class Model:
     ) -> Prepared:
         """Check and encode a request that is sent often, by ``Client.send``. Nothing is sent now.
 
-        The options are those of every call that sends it. A deadline that reaches the model's queue is that of the
-        whole call in each of its attempts.
+        The options are those of every call that sends it, whichever client does; only ``max_in_flight`` is that
+        client's own. A deadline that reaches the model's queue is that of the whole call in each of its attempts.
 
         Args:
             inputs: As for ``infer``. They are copied.
@@ -119,8 +119,11 @@ class Model:
             options: As for ``infer``, but for ``shared_memory``.
             request_id: As for ``infer``; the same each time.
 
+        Returns:
+            The request, for any client of the same protocol.
+
         Raises:
-            InvalidInput: The inputs do not fit the spec, or ``options.shared_memory`` is not off.
+            InvalidInput: The inputs do not fit the spec, one lies on a GPU, or ``options.shared_memory`` is not off.
         """
         return self._session.prepare(self.spec, inputs, outputs, self._chosen(options), request_id)
 

@@ -26,42 +26,52 @@ class Prepared:
 
     Args:
         exchange: What is sent, and how a reply is checked.
-        dialect: The dialect that made it.
         read: Reads an answer: the reply, the attempt that brought it, and how long that took in seconds.
-        options: Options of each call that sends it.
+        protocol: Protocol that it is encoded for.
         model: Model name.
+        options: Options of each call that sends it.
         request_id: Id that the server logs and echoes; ``None`` for none.
-        size_bytes: Bytes of its tensors.
     """
 
-    __slots__ = ("dialect", "exchange", "model", "options", "read", "request_id", "size_bytes")
+    __slots__ = ("_exchange", "_read", "model", "options", "protocol", "request_id")
 
     def __init__(
         self,
         exchange: Exchange[Undecoded],
-        dialect: type[Dialect],
         read: Read,
         *,
-        options: Options,
+        protocol: str,
         model: str,
+        options: Options,
         request_id: str | None,
-        size_bytes: int,
     ) -> None:
-        self.exchange = exchange
-        self.dialect = dialect
-        self.read = read
-        self.options = options
+        self._exchange = exchange
+        self._read = read
+        self.protocol = protocol
         self.model = model
+        self.options = options
         self.request_id = request_id
-        self.size_bytes = size_bytes
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.model!r}, {self.size_bytes} bytes over {self.protocol})"
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the request as it is sent: the body over HTTP, the message, before compression, over gRPC."""
+        size_bytes: int = self._exchange.request.size_bytes
+        return size_bytes
 
     def ask(self, _dialect: Dialect, _attempt: Call) -> Exchange[Undecoded]:
         """What every attempt sends."""
-        return self.exchange
+        return self._exchange
+
+    def read(self, undecoded: Undecoded, attempt: Call, elapsed_s: float) -> Reply[dict[str, NDArray[Any]]]:
+        """Read an answer, which an attempt brought after so many seconds."""
+        return self._read(undecoded, attempt, elapsed_s)
 
 
 class RawReply:
-    """The answer to a prepared request: whole and no error, but not read.
+    """The answer to a prepared request: whole and no error, but not read. It needs no client any more.
 
     Args:
         prepared: The request.
@@ -82,8 +92,13 @@ class RawReply:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the reply as it came: the body over HTTP, the message over gRPC."""
+        """Bytes of the reply, uncompressed: the body over HTTP, the message over gRPC."""
         return self._undecoded.size_bytes
+
+    @property
+    def model(self) -> str:
+        """Model name."""
+        return self._prepared.model
 
     @property
     def endpoint(self) -> str:

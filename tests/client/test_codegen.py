@@ -1,4 +1,5 @@
 import ast
+import asyncio
 import dataclasses
 import importlib.util
 import subprocess
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tritonforge_client import Client, CodegenError, InvalidInput, ModelSpec, TensorSpec
+from tritonforge_client import AsyncClient, Client, CodegenError, InvalidInput, ModelSpec, Options, TensorSpec
 from tritonforge_client.codegen import (
     digest_from_spec,
     module_from_spec,
@@ -19,6 +20,7 @@ from tritonforge_client.codegen import (
 )
 from tritonforge_client.codegen.naming import attributes_from_tensors, class_name_from_model, module_name_from_model
 from tritonforge_client.datatypes import BY_DATATYPE
+from tritonforge_client.testing import AsyncFakeTransport, FakeTransport
 
 DIGITS = """
 name: "digits"
@@ -54,6 +56,12 @@ NASTY = spec_of(
 DECOUPLED = dataclasses.replace(EVERYTHING, decoupled=True)
 IN_SEQUENCE = dataclasses.replace(
     EVERYTHING, inputs=(*EVERYTHING.inputs, TensorSpec(name="end", datatype="INT8", dims=(1,))), sequence=True
+)
+SPEC_OF_DIGITS = spec_of(
+    TensorSpec(name="images", datatype="FP32", dims=(1, 8, 8)),
+    name="digits",
+    max_batch_size=32,
+    outputs=(TensorSpec(name="probabilities", datatype="FP32", dims=(10,)),),
 )
 SPECS = {"everything": EVERYTHING, "nasty": NASTY, "decoupled": DECOUPLED, "in sequence": IN_SEQUENCE}
 
@@ -130,6 +138,35 @@ def test_the_committed_shape_of_a_module(tmp_path: Path) -> None:
     outputs = module.Outputs(probabilities=np.zeros((1, 10), np.float32))
     with pytest.raises(dataclasses.FrozenInstanceError):
         outputs.probabilities = 1
+
+
+def test_a_prepared_request_of_a_module_has_typed_outputs(tmp_path: Path) -> None:
+    (path,) = modules_from_specs([SPEC_OF_DIGITS], tmp_path)
+    module = load(path)
+    images = np.ones((2, 1, 8, 8), np.float32)
+    with Client("fake", transport=FakeTransport(SPEC_OF_DIGITS)) as client:
+        digits = module.Digits(client)
+        outputs = digits.decode(client.send(digits.prepare(images=images)))
+        with pytest.raises(InvalidInput, match="got float64"):
+            digits.prepare(images=images.astype(np.float64))
+
+    async def asynchronous() -> Any:
+        async with AsyncClient("fake", transport=AsyncFakeTransport(SPEC_OF_DIGITS)) as client:
+            digits = module.AsyncDigits(client)
+            return digits.decode(await client.send(digits.prepare(images=images, options=Options(timeout_s=1))))
+
+    for one in (outputs, asyncio.run(asynchronous())):
+        assert isinstance(one, module.Outputs)
+        assert one.probabilities.shape == (2, 10)
+
+
+def test_only_models_that_answer_once_have_prepared_requests() -> None:
+    assert {name: "def prepare(" in module_from_spec(spec) for name, spec in SPECS.items()} == {
+        "everything": True,
+        "nasty": True,
+        "decoupled": False,
+        "in sequence": False,
+    }
 
 
 def test_infer_one_exists_only_with_a_batch_dimension() -> None:

@@ -30,8 +30,9 @@ from counted import AsyncCounted, Counted
 from digits import AsyncDigits, Digits, Outputs
 from repeated import AsyncRepeated, Repeated
 
-model = Digits(Client("grpc://localhost"), options=Options(timeout_s=1.0))
-waiting = AsyncDigits(AsyncClient("grpc://localhost"))
+client, awaited = Client("grpc://localhost"), AsyncClient("grpc://localhost")
+model = Digits(client, options=Options(timeout_s=1.0))
+waiting = AsyncDigits(awaited)
 counted, counting = Counted(Client("grpc://localhost")), AsyncCounted(AsyncClient("grpc://localhost"))
 repeated, repeating = Repeated(Client("grpc://localhost")), AsyncRepeated(AsyncClient("grpc://localhost"))
 images = np.zeros((1, 1, 8, 8), dtype=np.float32)
@@ -45,6 +46,8 @@ model.infer(images=images, labels=[["a"], [b"b"]])
 model.infer(images=images, labels=np.array([["a"]], dtype=np.object_))
 model.infer_one(images=images[0], labels=["a"])
 model.infer(images=images, labels=None)
+prepared = model.prepare(images=images, labels=[["a"]])
+again: NDArray[np.float32] = model.decode(client.send(prepared)).probabilities
 with counted.sequence() as steps:
     first: NDArray[np.float32] = steps.infer(images=images, end=True).probabilities
 for answer in repeated.stream(images=images):
@@ -53,6 +56,8 @@ for answer in repeated.stream(images=images):
 
 async def in_an_event_loop() -> None:
     one: NDArray[np.float32] = (await waiting.infer(images=images)).probabilities
+    outputs = waiting.decode(await awaited.send(waiting.prepare(images=images)))
+    three: NDArray[np.float32] = outputs.probabilities
     async with counting.sequence(id="a") as steps:
         (await steps.infer(images=images)).probabilities
     async for answer in repeating.stream(images=images):
@@ -78,6 +83,9 @@ MISTAKES = {
     "a model in sequences called by itself": "counted.infer(images=images)",
     "a decoupled model asked for one answer": "repeated.infer(images=images)",
     "wrong dtype for a stream": "repeating.stream(images=doubles)",
+    "wrong dtype of a prepared request": "model.prepare(images=doubles)",
+    "an answer of another kind": "model.decode(model.infer(images=images))",
+    "a prepared request of a decoupled model": "repeated.prepare(images=images)",
     "wrong output dtype": "text: NDArray[np.str_] = model.infer(images=images).probabilities",
 }
 

@@ -183,6 +183,11 @@ def test_streams_take_arrays_of_the_host(pair: tuple[Client, CudaServer]) -> Non
         list(pair[0].bind(SPEC).stream({"x": GpuTensor(rows())}))
 
 
+def test_prepared_requests_take_arrays_of_the_host(pair: tuple[Client, CudaServer]) -> None:
+    with pytest.raises(InvalidInput, match=r"expected an array of the host, .*or a prepared request"):
+        pair[0].bind(SPEC).prepare({"x": GpuTensor(rows())}, options=Options())
+
+
 def test_a_tensor_typed_as_pytorch_types_its_own_is_an_input() -> None:
     """For mypy and pyright: the signature is that of torch 2.11."""
     inputs: Inputs = {"x": GpuTensor(rows())}

@@ -20,6 +20,8 @@ from typing import Any, cast
 import grpc
 import pytest
 from support.blocking import BlockingClient
+from support.fault_proxy import FaultProxy
+from support.http_ends import full_listener
 
 from tritonforge_client import (
     TLS,
@@ -249,6 +251,69 @@ def test_servers_that_move_are_found_at_their_new_addresses(
             f"{host}:{backends.port}" for host in (NAME, A)
         ]
     assert dns.asked == [NAME] * 2
+
+
+@contextmanager
+def silent_port(address: str, kind: str) -> Iterator[tuple[Backends, FaultProxy]]:
+    """A server that is reached at ``A``, through a proxy; at the same port of other addresses nobody listens yet."""
+    hidden, reached = Backends(kind), Backends(kind)
+    hidden.start(address)
+    try:
+        with FaultProxy(address, hidden.port) as proxy:
+            reached.port = proxy.port
+            yield reached, proxy
+    finally:
+        hidden.stop()
+        reached.stop()
+
+
+def test_a_host_that_vanishes_while_it_is_called_is_looked_for(
+    kind: str, dns: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolve, "_ASKED_AGAIN_S", 0.1)
+    dns.answers[NAME] = [A]
+    short = Options(timeout_s=0.3, retry=None)
+    with silent_port(C, kind) as (backends, proxy), client_of(kind, proxy.port) as client:
+        assert who(client) == [C]
+        proxy.stall()
+        backends.start(B)
+        dns.answers[NAME] = [B]
+        with pytest.raises(DeadlineExceeded):
+            client.server_metadata(options=short)
+        assert dns.asked == [NAME]
+        assert client.server_metadata(options=short).name == B
+    assert dns.asked == [NAME] * 2
+
+
+def test_a_host_that_takes_no_connections_is_looked_for(
+    kind: str, dns: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolve, "_ASKED_AGAIN_S", 0.1)
+    dns.answers[NAME] = [A]
+    short = Options(timeout_s=0.3, retry=None)
+    backends = Backends(kind)
+    with full_listener() as backends.port, client_of(kind, backends.port) as client:
+        with pytest.raises(DeadlineExceeded):
+            client.server_metadata(options=short)
+        backends.start(B)
+        dns.answers[NAME] = [B]
+        try:
+            assert client.server_metadata(options=short).name == B
+        finally:
+            backends.stop()
+    assert dns.asked == [NAME] * 2
+
+
+def test_deadlines_that_pass_ask_no_more_than_once_a_second(kind: str, dns: Resolver) -> None:
+    dns.answers[NAME] = [A]
+    with full_listener() as port, client_of(kind, port) as client:
+        client.ready(timeout_s=0.01)  # asks the name
+        start_s = time.monotonic()
+        for _ in range(30):
+            assert not client.ready(timeout_s=0.05)
+        took_s = time.monotonic() - start_s
+    assert took_s >= 1.2
+    assert 2 <= len(dns.asked) <= 2 + took_s
 
 
 def test_waiting_for_readiness_follows_the_name(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import StatusCode
+from opentelemetry.trace import INVALID_SPAN, StatusCode, get_current_span
 from prometheus_client import CollectorRegistry
+from support.fakes import COUNTER
 
 from tritonforge_client import (
+    AsyncClient,
     Attempt,
     Client,
     ConnectionFailed,
@@ -20,6 +24,7 @@ from tritonforge_client import (
     PrometheusHook,
     RetryPolicy,
 )
+from tritonforge_client.testing import AsyncFakeTransport, FakeTransport
 
 RETRIED = Options(retry=RetryPolicy(attempts=3, initial_s=0.001, maximum_s=0.001))
 ATTEMPT = Attempt(model="m", endpoint="127.0.0.1:1", number=1, request_id="r")
@@ -83,3 +88,36 @@ def test_attempts_are_counted_by_outcome() -> None:
     }
     assert counted == {"ok": 1, "connection": 3, "cancelled": None}
     assert registry.get_sample_value("triton_client_attempt_seconds_count", labels) == 4
+
+
+def test_streams_that_overlap_have_spans_of_their_own(tracing: OpenTelemetryHook, spans: InMemorySpanExporter) -> None:
+    """What the reader of a stream does between two answers is not a part of it."""
+    fake = FakeTransport()
+    fake.add(COUNTER, lambda _: ({"index": np.array([index], np.int32)} for index in range(2)))
+    with Client("fake", transport=fake, hooks=[tracing]) as client:
+        model = client.bind(COUNTER)
+        first, second = (iter(model.stream({"count": np.array([2], np.int32)})) for _ in range(2))
+        assert [next(one)["index"].tolist() for one in (first, second)] == [[0], [0]]
+        assert get_current_span() is INVALID_SPAN
+        assert [len(list(one)) for one in (first, second)] == [1, 1]
+        assert get_current_span() is INVALID_SPAN
+    assert [span.parent for span in spans.get_finished_spans()] == [None, None]
+
+
+def test_asynchronous_streams_that_overlap_have_spans_of_their_own(
+    tracing: OpenTelemetryHook, spans: InMemorySpanExporter
+) -> None:
+    async def overlapping() -> None:
+        fake = AsyncFakeTransport()
+        fake.add(COUNTER, lambda _: ({"index": np.array([index], np.int32)} for index in range(2)))
+        async with AsyncClient("fake", transport=fake, hooks=[tracing]) as client:
+            model = client.bind(COUNTER)
+            first, second = (model.stream({"count": np.array([2], np.int32)}) for _ in range(2))
+            assert [(await anext(one))["index"].tolist() for one in (first, second)] == [[0], [0]]
+            assert get_current_span() is INVALID_SPAN
+            assert len([answer async for answer in first]) == 1
+            assert len([answer async for answer in second]) == 1
+            assert get_current_span() is INVALID_SPAN
+
+    asyncio.run(overlapping())
+    assert [span.parent for span in spans.get_finished_spans()] == [None, None]

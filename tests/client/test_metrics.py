@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import re
-import socket
 import time
-from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
-from support.blocking import BlockingClient
-from support.http_ends import Server, each, request_from, tcp_server
 
 from tritonforge_client import (
-    AsyncClient,
     Client,
-    ConnectionFailed,
-    DeadlineExceeded,
     InvalidInput,
     MetricFamily,
     MetricSample,
-    Options,
-    ServerError,
-    TritonError,
 )
 from tritonforge_client.core.metrics import metrics_address, metrics_from_text
 from tritonforge_client.core.request import ReplyFormatError
@@ -156,6 +145,83 @@ def test_an_unknown_name_is_told_from_a_zero(name: str, labels: dict[str, str], 
     assert text in caught.value.args[0]
 
 
+HISTOGRAM = """
+# HELP first_count Not the count of a histogram
+# TYPE first_count counter
+first_count 1
+# TYPE first counter
+first 2
+# TYPE second histogram
+second_bucket{le="1"} 3
+second_sum 4
+second_count 5
+second_counted 6
+  second_bucket{le="+Inf"} 7
+third 8
+"""
+
+
+@pytest.mark.parametrize(
+    ("families", "samples", "declared"),
+    [
+        ([], [1, 2, 3, 4, 5, 6, 7, 8], ["first", "first_count", "second"]),
+        (["first"], [2], ["first"]),
+        (["first_count", "third"], [1, 8], ["first_count"]),
+        (["second"], [3, 4, 5, 7], ["second"]),
+        (["second_sum"], [4], []),
+        (["second*"], [3, 4, 5, 6, 7], ["second"]),
+        (["fir*", "second_count"], [1, 2, 5], ["first", "first_count"]),
+        (["fourth", "sec"], [], []),
+    ],
+    ids=str,
+)
+def test_only_what_is_asked_for_is_read(families: list[str], samples: list[float], declared: list[str]) -> None:
+    metrics = metrics_from_text(HISTOGRAM, families)
+    assert [one.value for one in metrics.samples] == samples
+    assert sorted(metrics.families) == declared
+    whole = metrics_from_text(HISTOGRAM)
+    assert {name: whole.families[name] for name in declared} == metrics.families
+
+
+@given(st.lists(st.sampled_from(["nv_inference_request_success", "nv_inference_*", "odd", "plain", "s*"]), min_size=1))
+def test_what_is_asked_for_is_read_as_on_the_whole_page(families: list[str]) -> None:
+    def is_asked_for(name: str) -> bool:
+        return any(name.startswith(one[:-1]) if one.endswith("*") else name == one for one in families)
+
+    whole, part = metrics_from_text(PAGE), metrics_from_text(PAGE, families)
+    assert [str(one) for one in part.samples] == [str(one) for one in whole.samples if is_asked_for(one.name)]
+    assert part.families == {name: family for name, family in whole.families.items() if is_asked_for(name)}
+
+
+def test_what_is_not_asked_for_is_not_looked_at_but_for_the_first_line() -> None:
+    assert metrics_from_text("m 1\n<html>\nn 2", ["n"]).value("n") == 2
+    with pytest.raises(ReplyFormatError, match="line 2"):
+        metrics_from_text("\n<html>\nn 2", ["n"])
+    with pytest.raises(ReplyFormatError, match="line 2"):
+        metrics_from_text("m 1\nn x", ["n"])
+
+
+@pytest.mark.parametrize("families", ["nv_gpu_*", ["*"], ["nv gpu"], ["nv*_gpu"], [7], [""]], ids=str)
+def test_families_of_another_form_are_refused_before_anything_is_sent(families: Any) -> None:
+    with Client("http://127.0.0.1:1") as client, pytest.raises(InvalidInput, match="families: expected") as caught:
+        client.metrics(families=families)
+    assert caught.value.field == "families"
+
+
+def test_a_few_families_of_a_large_page_cost_little() -> None:
+    names = [f"nv_inference_{number}" for number in range(12)]
+    lines = [f'{name}{{model="model_{model}",version="1"}} {model}' for name in names for model in range(200)]
+    page = "\n".join(lines)
+
+    def cost_s(families: list[str]) -> float:
+        begin_s = time.process_time()
+        assert len(metrics_from_text(page, families).samples) == (200 if families else 2400)
+        return time.process_time() - begin_s
+
+    costs_s = [(cost_s([names[3]]), cost_s([])) for _ in range(5)]
+    assert min(part for part, _ in costs_s) < min(whole for _, whole in costs_s) / 4
+
+
 def escaped(value: str) -> str:
     return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
@@ -239,120 +305,3 @@ def test_a_client_of_several_servers_needs_a_url(target: list[str]) -> None:
 def test_a_fake_has_no_metrics_page() -> None:
     with Client("fake", transport=FakeTransport()) as client, pytest.raises(InvalidInput, match=r"a client of fake$"):
         client.metrics()
-
-
-# ---- how it is read ----
-
-
-@pytest.fixture(params=["grpc", "http", "grpc-async", "http-async"])
-def client(request: pytest.FixtureRequest) -> Iterator[Client]:
-    """One client of each kind, of a server that is not there: the metrics are elsewhere."""
-    scheme, _, is_async = request.param.partition("-")
-    target = f"{scheme}://127.45.67.89:1"
-    options = Options(timeout_s=5.0, headers={"x-secret": "s"}, token=lambda: "secret", compression="gzip")
-    with cast("Client", BlockingClient(target, options=options)) if is_async else Client(target, options=options) as it:
-        yield it
-
-
-def reply(body: bytes, status: str = "200 OK") -> bytes:
-    return b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status.encode(), len(body), body)
-
-
-def url_of(server: Server) -> str:
-    return f"http://127.0.0.1:{server.port}/metrics"
-
-
-def never(_: Server, connection: socket.socket) -> None:
-    """Read, and answer nothing."""
-    while connection.recv(65536) != b"":
-        pass
-
-
-def test_a_page_is_asked_for_once_and_without_secrets(client: Client) -> None:
-    heads: list[bytes] = []
-
-    def answer(_: Server, connection: socket.socket) -> None:
-        while (head := request_from(connection)[0]) != b"":
-            heads.append(head)
-            connection.sendall(reply(PAGE.encode()))
-
-    with tcp_server(answer) as server:
-        assert client.metrics(url_of(server)).value("nv_inference_request_success") == 17
-        assert server.ended.acquire(timeout=5)  # the client has closed the connection
-    (head,) = heads
-    assert head.startswith(b"GET /metrics HTTP/1.1\r\n")
-    assert b"accept: text/plain; version=0.0.4" in head
-    assert b"accept-encoding: gzip" in head
-    assert b"secret" not in head
-
-
-@pytest.mark.parametrize(
-    ("body", "status", "text"),
-    [
-        (b"<html>", "200 OK", "got a page that cannot be read: line 1: expected a sample name"),
-        (b'm{a="\xff"} 1', "200 OK", "can't decode byte 0xff"),
-        (b'{"error":"Not Found"}', "404 Not Found", 'got status 404: "Not Found"; check the url, port and path'),
-        (b"busy", "503 Service Unavailable", 'got status 503: "busy"'),
-    ],
-)
-def test_what_is_no_page_is_an_error_of_the_server(client: Client, body: bytes, status: str, text: str) -> None:
-    with tcp_server(each(reply(body, status))) as server, pytest.raises(ServerError) as caught:
-        client.metrics(url_of(server))
-    assert text in str(caught.value)
-    assert caught.value.endpoint == f"127.0.0.1:{server.port}"
-
-
-def test_where_nothing_listens_the_error_says_what_may_be_off(client: Client) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with pytest.raises(ConnectionFailed, match="refused") as caught:
-        client.metrics(f"http://127.0.0.1:{port}")
-    assert caught.value.endpoint == f"127.0.0.1:{port}"
-    assert caught.value.attempts == 1
-    assert "check that the server runs at this address, with metrics on (--allow-metrics)" in str(caught.value)
-
-
-def test_a_page_that_does_not_come_ends_at_the_deadline(client: Client) -> None:
-    start = time.monotonic()
-    with tcp_server(never) as server:
-        with pytest.raises(DeadlineExceeded):
-            client.metrics(url_of(server), options=Options(timeout_s=0.3))
-        assert 0.3 <= time.monotonic() - start < 0.8
-        assert server.ended.acquire(timeout=5)  # the client has closed the connection
-
-
-def test_without_a_url_port_8002_of_the_same_host_is_asked(client: Client) -> None:
-    with pytest.raises(TritonError) as caught:
-        client.metrics(options=Options(timeout_s=2))
-    assert caught.value.endpoint == "127.45.67.89:8002"
-
-
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_a_closed_client_reads_no_page(protocol: str) -> None:
-    target = f"{protocol}://127.0.0.1:1"
-
-    async def asynchronous() -> None:
-        closed = AsyncClient(target)
-        await closed.close()
-        await closed.metrics()
-
-    closed = Client(target)
-    closed.close()
-    for read in (closed.metrics, lambda: asyncio.run(asynchronous())):
-        with pytest.raises(RuntimeError, match="is closed"):
-            read()
-
-
-def test_a_cancelled_task_closes_its_connection() -> None:
-    async def cancelled(server: Server) -> None:
-        async with AsyncClient("grpc://127.0.0.1:1") as client:
-            task = asyncio.create_task(client.metrics(url_of(server)))
-            await asyncio.to_thread(server.ended.acquire, timeout=0.2)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-
-    with tcp_server(never) as server:
-        asyncio.run(cancelled(server))
-        assert server.connections == 1
-        assert server.ended.acquire(timeout=5)

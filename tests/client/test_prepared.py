@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -14,8 +15,12 @@ from support.http_ends import Server, each, request_from, tcp_server
 
 from tritonforge_client import (
     Attempt,
+    BreakerOpen,
+    BreakerPolicy,
     Client,
+    ConnectionFailed,
     DeadlineExceeded,
+    HedgePolicy,
     InvalidInput,
     ModelNotFound,
     ModelSpec,
@@ -130,13 +135,58 @@ def test_an_answer_of_another_spec_is_noticed_when_it_is_read(pair: tuple[Client
         answer.decode()
 
 
-def test_a_closed_client_sends_nothing() -> None:
+def test_a_closed_client_prepares_and_sends_nothing_but_its_answers_can_be_read() -> None:
     fake = FakeTransport(DIGITS)
     with Client("fake", transport=fake) as client:
-        prepared = client.bind(DIGITS).prepare(IMAGES)
-    with pytest.raises(RuntimeError, match="is closed"):
+        model = client.bind(DIGITS)
+        prepared = model.prepare(IMAGES)
+        answer = client.send(prepared)
+    for closed in (lambda: model.prepare(IMAGES), lambda: client.send(prepared)):
+        with pytest.raises(RuntimeError, match="is closed"):
+            closed()
+    assert len(fake.requests) == 1
+    assert answer.decode().value["scores"].shape == (2, 3)
+    with Client("fake", transport=fake) as another:
+        assert another.send(prepared).model == "digits"
+
+
+def test_the_version_that_it_was_prepared_for_is_asked_for(pair: tuple[Client, Fake]) -> None:
+    client, fake = pair
+    fake.add(dataclasses.replace(DIGITS, version="2"))
+    first, second, whichever = (
+        client.bind(dataclasses.replace(DIGITS, version=version)).prepare(IMAGES) for version in ("1", "2", None)
+    )
+    assert [client.send(one).decode().model_version for one in (second, whichever)] == ["2", "2"]
+    with pytest.raises(ModelNotFound, match="version 1 is not found"):
+        client.send(first)
+
+
+def test_a_token_is_asked_for_when_it_is_sent_and_not_before(pair: tuple[Client, Fake]) -> None:
+    client, fake = pair
+    tokens = iter(["first", "second"])
+    prepared = client.bind(DIGITS).prepare(IMAGES, options=Options(token=lambda: next(tokens)))
+    client.send(prepared)
+    client.send(prepared)
+    assert [one.headers["authorization"] for one in fake.requests] == ["Bearer first", "Bearer second"]
+
+
+def test_its_breaker_opens(pair: tuple[Client, Fake]) -> None:
+    client, fake = pair
+    careful = Options(retry=None, breaker=BreakerPolicy(min_calls=1, open_s=60))
+    prepared = client.bind(DIGITS).prepare(IMAGES, options=careful)
+    fake.fail("connection")
+    with pytest.raises(ConnectionFailed):
         client.send(prepared)
-    assert fake.requests == []
+    with pytest.raises(BreakerOpen):
+        client.send(prepared)
+    assert len(fake.requests) == 1
+
+
+def test_over_http_it_cannot_be_hedged() -> None:
+    with Client(["http://127.0.0.1:1", "http://127.0.0.1:2"]) as client:
+        prepared = client.bind(DIGITS).prepare(IMAGES, options=Options(hedge=HedgePolicy()))
+        with pytest.raises(InvalidInput, match="hedge: expected a client over gRPC"):
+            client.send(prepared)
 
 
 def test_hooks_see_it_and_add_headers() -> None:
@@ -157,9 +207,11 @@ def test_hooks_see_it_and_add_headers() -> None:
 
 def test_another_protocol_is_refused() -> None:
     with Client("http://127.0.0.1:1") as http, Client("grpc://127.0.0.1:1") as grpc:
-        prepared = http.bind(DIGITS).prepare(IMAGES)
-        with pytest.raises(InvalidInput, match=r"of the same protocol as 127\.0\.0\.1:1"):
-            grpc.send(prepared)
+        for preparing, sending, text in ((http, grpc, "for gRPC, got one for HTTP"), (grpc, http, "for HTTP, got one")):
+            prepared = preparing.bind(DIGITS).prepare(IMAGES)
+            with pytest.raises(InvalidInput, match=f"expected a request that was prepared {text}") as caught:
+                sending.send(prepared)
+            assert (caught.value.field, caught.value.model) == ("prepared", "digits")
 
 
 def test_over_http_every_client_sends_the_same_bytes() -> None:
@@ -182,6 +234,39 @@ def test_over_http_every_client_sends_the_same_bytes() -> None:
     assert [answer.size_bytes for answer in answers] == [len(ONES)] * 3
     assert len(set(requests)) == 1
     assert requests[0][1].endswith(np.arange(2, dtype=np.float32).tobytes())
+    assert prepared.size_bytes == len(requests[0][1])
+    assert repr(prepared) == f"Prepared('echo', {prepared.size_bytes} bytes over HTTP)"
+
+
+def test_over_http_it_is_compressed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: list[tuple[bytes, bytes]] = []
+
+    def record(_: Server, connection: socket.socket) -> None:
+        while (got := request_from(connection)) != (b"", b""):
+            requests.append(got)
+            connection.sendall(http_reply(ONES))
+
+    with tcp_server(record) as server, Client(f"http://127.0.0.1:{server.port}") as client:
+        model = client.bind(ECHO, options=Options(compression="gzip"))
+        x = np.zeros(2, np.float32)
+        prepared = model.prepare({"x": x})
+        model.infer({"x": x})
+        monkeypatch.delattr(zlib, "compressobj")
+        client.send(prepared)
+        client.send(prepared)
+    assert len(set(requests)) == 1
+    assert b"content-encoding: gzip" in requests[0][0]
+    assert b"accept-encoding: gzip" in requests[0][0]
+    assert prepared.size_bytes == len(requests[0][1])
+
+
+def test_each_attempt_may_go_to_another_endpoint() -> None:
+    with tcp_server(each(http_reply(ONES))) as one, tcp_server(each(http_reply(ONES))) as other:
+        targets = [f"http://127.0.0.1:{server.port}" for server in (one, other)]
+        with Client(targets[0]) as preparing, Client(targets) as sending:
+            prepared = preparing.bind(ECHO).prepare({"x": np.zeros(2, np.float32)})
+            endpoints = [sending.send(prepared).endpoint for _ in targets]
+    assert sorted(endpoints) == sorted(target.removeprefix("http://") for target in targets)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tritonforge_client import ConnectionFailed
+from tritonforge_client import Cancelled, ConnectionFailed, DeadlineExceeded, QueueFull, ServerError, TritonError
 from tritonforge_client.core import endpoints as endpoints_module
 from tritonforge_client.core import resolve
 from tritonforge_client.core.balance import Balancer
@@ -70,27 +70,42 @@ class Driver:
         indices = [self.endpoints.pick((), call, None) for _ in range(times)]
         return [self.endpoints.transports[index].endpoint for index in indices]
 
-    def fail(self) -> None:
+    def fail(self, error: TritonError | None = None) -> None:
+        error = error or ConnectionFailed("refused")
         call = Call(endpoint="name", timeout_s=10)
         index = self.endpoints.pick((), call, None)
-        with pytest.raises(ConnectionFailed), self.endpoints.used(index, call, None):
-            raise ConnectionFailed("refused")
+        with pytest.raises(type(error)), self.endpoints.used(index, call, None):
+            raise error
 
 
-def test_a_name_is_asked_again_after_a_failure_and_not_more_often_than_every_five_seconds(clock: Clock) -> None:
+@pytest.mark.parametrize("error", [ConnectionFailed("refused"), DeadlineExceeded("too late")], ids=lambda e: e.code)
+def test_a_name_is_asked_again_after_a_failure_and_not_more_often_than_every_second(
+    clock: Clock, error: TritonError
+) -> None:
     driver = Driver()
     assert driver.refresh(A)[0]
     clock.now_s += 1000
     assert not driver.refresh(A)[0]
-    driver.fail()
+    driver.fail(error)
     assert driver.refresh(A)[0]
-    for _ in range(49):
+    for _ in range(9):
         clock.now_s += 0.1
-        driver.fail()
+        driver.fail(error)
         assert not driver.refresh(A)[0]
     clock.now_s += 0.2
     assert driver.refresh(A)[0]
     clock.now_s += 1000
+    assert not driver.refresh(A)[0]
+
+
+@pytest.mark.parametrize(
+    "error", [QueueFull("busy"), ServerError("the model raised"), Cancelled("closed")], ids=lambda e: e.code
+)
+def test_a_server_that_answers_is_where_its_name_said(clock: Clock, error: TritonError) -> None:
+    driver = Driver()
+    assert driver.refresh(A)[0]
+    clock.now_s += 1000
+    driver.fail(error)
     assert not driver.refresh(A)[0]
 
 

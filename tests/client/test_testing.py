@@ -23,6 +23,7 @@ from tritonforge_client import (
     TensorSpec,
     TritonError,
     Unimplemented,
+    model_spec_from_config,
 )
 from tritonforge_client.core.call import Call
 from tritonforge_client.core.request import InferRequest, InputTensor, Region
@@ -249,6 +250,14 @@ def test_a_spec_is_read_back_as_it_was_given(kind: str, spec: ModelSpec) -> None
         assert replace(client.spec(spec.name, version=spec.version), digest="") == spec
         with pytest.raises(SpecDrift, match="max_batch_size"):
             client.check(replace(spec, max_batch_size=99))
+
+
+def test_a_config_says_what_the_spec_says(pair: tuple[Client, Fake]) -> None:
+    config = pair[0].config("digits", version="1")
+    assert config["input"] == [{"name": "images", "data_type": "TYPE_FP32", "dims": [2], "optional": False}]
+    assert model_spec_from_config(config) == pair[0].spec("digits")
+    with pytest.raises(ModelNotFound):
+        pair[0].config("nobody")
 
 
 def test_models_are_unloaded_and_loaded(pair: tuple[Client, Fake]) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import urllib.request
+
 import numpy as np
 import pytest
 
-from tritonforge_client import Client, InvalidInput, Options
+from tritonforge_client import Client, InvalidInput, ModelNotFound, Options, model_spec_from_config
+from tritonforge_generator.deploy import EmbeddedTriton
 
 pytestmark = pytest.mark.triton
 
@@ -40,6 +44,31 @@ def test_a_model_is_loaded_with_another_config(client: Client) -> None:
         config = {"backend": "python", "max_batch_size": size, **_tensors("overridden", client)}
         client.load_model("overridden", config=config)
         assert client.spec("overridden").max_batch_size == size
+
+
+def test_a_config_is_the_same_over_every_client(client: Client, server: EmbeddedTriton) -> None:
+    for model in ("add_sub", "queue_limited", "repeat", "running_sum"):
+        with urllib.request.urlopen(f"{server.http_url}/v2/models/{model}/config", timeout=5) as reply:
+            assert client.config(model) == json.load(reply)
+    config = client.config("queue_limited", version="1")
+    policy = config["dynamic_batching"]["default_queue_policy"]
+    # 64-bit numbers are texts in protobuf's own JSON, and defaults are left out.
+    assert (policy["default_timeout_microseconds"], policy["timeout_action"]) == (60_000_000, "REJECT")
+    assert config["input"][0]["dims"] == [1]
+    assert config["input"][0]["optional"] is False
+    assert client.config("repeat")["model_transaction_policy"] == {"decoupled": True}
+    with pytest.raises(ModelNotFound):
+        client.config("nobody")
+    with pytest.raises(ModelNotFound):
+        client.config("add_sub", version="7")
+
+
+def test_a_config_that_was_read_can_be_changed_and_loaded(client: Client) -> None:
+    config = client.config("overridden")
+    assert model_spec_from_config(config) == client.spec("overridden")
+    for size in (32, 4):
+        client.load_model("overridden", config={**config, "max_batch_size": size})
+        assert client.config("overridden")["max_batch_size"] == size
 
 
 def _tensors(model: str, client: Client) -> dict[str, object]:

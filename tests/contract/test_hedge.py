@@ -66,6 +66,15 @@ def test_another_endpoint_answers_for_one_that_stalls(server: EmbeddedTriton, pr
         np.testing.assert_array_equal(reply.value["OUT_FP32"], INPUTS["IN_FP32"])
 
 
+def test_a_prepared_request_is_hedged(server: EmbeddedTriton, proxy: FaultProxy, kind: str) -> None:
+    with hedged(kind, server, proxy) as client:
+        prepared = client.bind(client.spec("identity")).prepare(INPUTS, outputs=["OUT_FP32"])
+        proxy.stall()
+        answer = client.send(prepared)
+        assert (answer.endpoint, answer.attempts) == (server.grpc_url.removeprefix("grpc://"), 2)
+        np.testing.assert_array_equal(answer.decode().value["OUT_FP32"], INPUTS["IN_FP32"])
+
+
 def test_who_answers_in_time_is_asked_alone(server: EmbeddedTriton, proxy: FaultProxy, kind: str) -> None:
     with hedged(kind, server, proxy, hedge=HedgePolicy(delay_s=5.0, budget=1.0)) as client:
         assert {client.infer("identity", INPUTS).attempts for _ in range(20)} == {1}

@@ -36,8 +36,9 @@ class TritonPythonModel:
 
 def test_counters_grow_by_the_requests_that_were_made(client: Client, server: EmbeddedTriton) -> None:
     def counts() -> dict[str, float]:
-        metrics = client.metrics(server.metrics_url)
-        assert {metrics.families[name].kind for name in COUNTS} == {"counter"}
+        metrics = client.metrics(server.metrics_url, families=list(COUNTS))
+        assert {name: family.kind for name, family in metrics.families.items()} == dict.fromkeys(COUNTS, "counter")
+        assert {sample.name for sample in metrics.samples} == set(COUNTS)
         return {name: metrics.value(name, model="add_sub", version="1") for name in COUNTS}
 
     before = counts()
@@ -72,6 +73,12 @@ def test_a_summary_over_no_requests_is_not_a_number(tmp_path: Path) -> None:
         Client(server.http_url) as client,
     ):
         metrics = client.metrics(server.metrics_url)
+        family = client.metrics(server.metrics_url, families=["nv_inference_request_summary_us"])
+    assert {one.name.removeprefix("nv_inference_request_summary_us") for one in family.samples} == {
+        "",
+        "_count",
+        "_sum",
+    }
     assert metrics.families["nv_inference_request_summary_us"].kind == "summary"
     assert math.isnan(metrics.value("nv_inference_request_summary_us", quantile="0.99"))
     assert metrics.value("nv_inference_request_summary_us_count", model="idle") == 0

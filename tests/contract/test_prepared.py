@@ -7,8 +7,20 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from contract.conftest import made_client
 
-from tritonforge_client import Client, ModelSpec, Options, QueueFull, ServerError, SpecDrift, TensorSpec
+from tritonforge_client import (
+    Client,
+    ModelNotFound,
+    ModelSpec,
+    NotReady,
+    Options,
+    QueueFull,
+    ServerError,
+    SpecDrift,
+    TensorSpec,
+)
+from tritonforge_generator.deploy import EmbeddedTriton
 
 pytestmark = pytest.mark.triton
 
@@ -25,6 +37,27 @@ def test_many_at_once_bring_their_own_answers(client: Client, columns: int) -> N
     for array, answer in zip(arrays * 4, answers, strict=True):
         np.testing.assert_array_equal(answer.decode().value["OUT_FP32"], array)
         assert array.nbytes < answer.size_bytes < array.nbytes + 1000
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_blocking_and_asynchronous_clients_send_what_the_other_prepared(server: EmbeddedTriton, protocol: str) -> None:
+    array = RANDOM.random((2, 3), np.float32)
+    with made_client(protocol, server) as one, made_client(f"{protocol}-async", server) as other:
+        spec = one.spec("identity")
+        for preparing, sending in ((one, other), (other, one)):
+            prepared = preparing.bind(spec).prepare({"IN_FP32": array}, outputs=["OUT_FP32"])
+            np.testing.assert_array_equal(sending.send(prepared).decode().value["OUT_FP32"], array)
+
+
+def test_a_model_that_was_unloaded_is_not_found(client: Client) -> None:
+    prepared = client.bind(client.spec("labelled")).prepare({"x": np.zeros((1, 3), np.float32)})
+    client.unload_model("labelled")
+    try:
+        with pytest.raises((ModelNotFound, NotReady)):
+            client.send(prepared)
+    finally:
+        client.load_model("labelled")
+    assert client.send(prepared).decode().value["y"].shape == (1, 3)
 
 
 def test_texts_come_back(client: Client) -> None:

@@ -120,7 +120,11 @@ def _collections(spec: ModelSpec, annotations: str) -> list[str]:
 
 def _imports(spec: ModelSpec) -> list[str]:
     names = ["AsyncClient", "Client", "ModelSpec", "Options", "TensorSpec"]
-    return sorted([*names, "AsyncModelSequence", "ModelSequence"] if spec.sequence else names)
+    if spec.sequence:
+        names += ["AsyncModelSequence", "ModelSequence"]
+    elif not spec.decoupled:
+        names += ["Prepared", "RawReply"]
+    return sorted(names)
 
 
 def _rendered(**values: object) -> str:

@@ -24,6 +24,8 @@ _MODULE_NAMES: Final = frozenset(
         "NDArray",
         "Options",
         "Outputs",
+        "Prepared",
+        "RawReply",
         "SPEC",
         "Sequence",
         "TensorSpec",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -78,21 +77,35 @@ class Administration:
         entries, _ = yield from self._caller.ask(lambda d, _: d.model_statistics(model or ""), options, call)
         return [model_statistics_from_json(entry) for entry in entries]
 
+    def config(self, model: str, version: str | None, options: Options | None) -> Steps[dict[str, Any]]:
+        """Read a model's config."""
+        options, call = self._caller.begin(options, model=model)
+        fields, _ = yield from self._caller.ask(lambda d, _: d.model_config(model, version or ""), options, call)
+        return dict(fields)
+
     def metrics(
-        self, url: str | None, transport_to: Callable[[str, int], Any], options: Options | None
+        self,
+        url: str | None,
+        families: Sequence[str],
+        transport_to: Callable[[str, int], Any],
+        options: Options | None,
     ) -> Steps[Metrics]:
         """Read a metrics page, once: who scrapes soon asks again."""
-        _, call = self._caller.begin(options)
+        # The page is read without TLS, and headers and a token are none of its business.
+        _, call = self._caller.begin(options, sends=False)
         host, port, path = metrics_address(url, call.endpoint)
+        exchange = metrics_exchange(path, families)
         transport = transport_to(host, port)
-        # The page is read without TLS, and a token is none of its business.
-        attempt = dataclasses.replace(call.at(transport.endpoint, 1), headers={})
-        exchange = metrics_exchange(path)
+        attempt = call.at(transport.endpoint, 1)
+        self._caller.passing.add(transport)
         try:
+            if self._caller.closed:  # by another thread, which may have missed this transport
+                raise attempt.closed_error()
             return exchange.parse((yield Send(transport, exchange.request, attempt)), attempt)
         except ConnectionFailed as error:
             raise no_page_error(error, attempt) from error
         finally:
+            self._caller.passing.discard(transport)
             yield Close(transport)
 
     def server_metadata(self, options: Options | None) -> Steps[ServerMetadata]:

@@ -6,9 +6,11 @@ import dataclasses
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from tritonforge_client.errors import Cancelled, DeadlineExceeded, ErrorContext
+
+Compression: TypeAlias = Literal["gzip", "deflate"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,7 +33,7 @@ class Call:
     model: str | None = None
     request_id: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    compression: Literal["gzip", "deflate"] | None = None
+    compression: Compression | None = None
     attempt: int = 1
     started_s: float = field(default_factory=time.monotonic)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from tritonforge_client.core.apart import Apart
 from tritonforge_client.core.balance import Balancer
 from tritonforge_client.core.call import Call
 from tritonforge_client.core.effects import Pause, Send, Steps
@@ -59,6 +60,7 @@ class Caller:
     Attributes:
         closed: Whether no more calls are made.
         names: All endpoints, for errors.
+        passing: Transports of single calls that go elsewhere, while these last.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Caller:
         self.owner = owner
         self.options = options
         self.closed = False
+        self.passing: set[Any] = set()
         self._pid, self._forks = os.getpid(), _forks
         self.names = ", ".join(transport.endpoint for transport in transports)
         self._hooks = tuple(hooks)
@@ -85,9 +88,20 @@ class Caller:
         self._in_flight = InFlight(options.max_in_flight)
 
     def begin(
-        self, options: Options | None, *, model: str | None = None, request_id: str | None = None
+        self,
+        options: Options | None,
+        *,
+        model: str | None = None,
+        request_id: str | None = None,
+        sends: bool = True,
     ) -> tuple[Options, Call]:
         """Begin a call.
+
+        Args:
+            options: Its options; ``None`` for the client's.
+            model: Model that is called.
+            request_id: The caller's id of the request.
+            sends: Whether anything is sent with its headers; otherwise no token is asked for.
 
         Raises:
             InvalidInput: The token cannot be sent.
@@ -101,7 +115,7 @@ class Caller:
             timeout_s=options.timeout_s,
             model=model,
             request_id=request_id,
-            headers=headers_of(options),
+            headers=headers_of(options) if sends else {},
             compression=options.compression,
         )
 
@@ -198,7 +212,7 @@ class Caller:
         try:
             index = self._endpoints.pick((), call, options.breaker)
             attempt = call.at(self.transports[index].endpoint, 1)
-            with self._endpoints.used(index, attempt, options.breaker), self._watched(attempt) as watched:
+            with self._endpoints.used(index, attempt, options.breaker), Apart(self._watched(attempt)) as watched:
                 yield self.transports[index], watched
         finally:
             self._in_flight.leave()
@@ -238,7 +252,10 @@ class Caller:
                 if index is None:
                     return None
                 tried.append(index)
-                return lanes.send()
+                try:
+                    return lanes.send()
+                except TritonError:
+                    return None  # as if it had been sent and failed: what runs may still be answered
 
             answer, attempt = yield from lanes.race(delay_s, another)
         hedge.answered(time.monotonic() - began_s)

@@ -34,7 +34,7 @@ class Endpoints:
     Attributes:
         transports: Those of all endpoints that there ever were.
         unresolved: Why attempts at an endpoint fail that is a host name and not an address.
-        failed_s: When an endpoint last took no requests, on the monotonic clock.
+        failed_s: When an endpoint last took no requests or did not answer in time, on the monotonic clock.
     """
 
     def __init__(self, transports: Sequence[Any], balancer: Balancer, *, is_fixed: bool) -> None:
@@ -131,8 +131,10 @@ class Endpoints:
         except TritonError as error:
             is_served = False if counts_as_failure(error) else None
             if error.code in _GONE:
+                self._gone_until_s[index] = time.monotonic() + _GONE_S
+            # A host that vanished refuses nothing: its calls end at their deadlines.
+            if error.code in _GONE or error.code == "deadline":
                 self.failed_s = time.monotonic()
-                self._gone_until_s[index] = self.failed_s + _GONE_S
             raise
         finally:
             self._balancer.finished(index)

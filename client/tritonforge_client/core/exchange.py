@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from tritonforge_client.core.call import Call
+from tritonforge_client.core.call import Call, Compression
 from tritonforge_client.core.request import InferReply, InferRequest, StreamPart
 
 T = TypeVar("T")
@@ -65,6 +65,11 @@ class GrpcRequest:
     method: str
     message: bytes
 
+    @property
+    def size_bytes(self) -> int:
+        """Size of the message."""
+        return len(self.message)
+
 
 @dataclass(slots=True)
 class Exchange(Generic[T]):
@@ -98,16 +103,18 @@ class Dialect(Protocol):
     """What can be asked of a server, in one protocol's form. JSON answers have proto field names.
 
     Attributes:
+        protocol: What it is called in errors.
         cancels: Whether a request that nobody waits for any more ends at the server too.
     """
 
+    protocol: str
     cancels: bool
 
     def infer(self, request: InferRequest) -> Exchange[InferReply]:
         """Run one request."""
         ...
 
-    def infer_undecoded(self, request: InferRequest) -> Exchange[Undecoded]:
+    def infer_undecoded(self, request: InferRequest, compression: Compression | None) -> Exchange[Undecoded]:
         """Run one request, which may be sent any number of times; it keeps nothing of the caller's arrays."""
         ...
 

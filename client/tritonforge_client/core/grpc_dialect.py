@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from tritonforge_client.core.call import Call
+from tritonforge_client.core.call import Call, Compression
 from tritonforge_client.core.exchange import Exchange, GrpcRequest, Undecoded
 from tritonforge_client.core.grpc_codec import bytes_from_request, reply_from_bytes, stream_reply_from_bytes
-from tritonforge_client.core.proto import messages
+from tritonforge_client.core.proto import full_json_from_message, messages
 from tritonforge_client.core.request import InferReply, InferRequest, ReplyFormatError, StreamPart
 from tritonforge_client.core.status import error_from_status
 from tritonforge_client.errors import ServerError
@@ -19,14 +19,16 @@ T = TypeVar("T")
 class GrpcDialect:
     """Questions and answers over gRPC; ``Dialect`` describes the methods."""
 
+    protocol = "gRPC"
     cancels = True
 
     def infer(self, request: InferRequest) -> Exchange[InferReply]:
         """Run one request."""
         return Exchange(GrpcRequest(method="ModelInfer", message=bytes_from_request(request)), _infer_reply)
 
-    def infer_undecoded(self, request: InferRequest) -> Exchange[Undecoded]:
+    def infer_undecoded(self, request: InferRequest, compression: Compression | None) -> Exchange[Undecoded]:  # noqa: ARG002
         """Run one request, which may be sent any number of times; it keeps nothing of the caller's arrays."""
+        # gRPC compresses messages itself, as they are sent.
         return Exchange(self.infer(request).request, _undecoded)
 
     def infer_stream(self, request: InferRequest) -> Exchange[StreamPart]:
@@ -47,7 +49,8 @@ class GrpcDialect:
 
     def model_config(self, model: str, version: str) -> Exchange[Mapping[str, Any]]:
         """A model's config."""
-        return _exchange("ModelConfig", {"name": model, "version": version}, lambda reply: _json(reply.config))
+        fields = {"name": model, "version": version}
+        return _exchange("ModelConfig", fields, lambda reply: full_json_from_message(reply.config))
 
     def model_statistics(self, model: str) -> Exchange[Sequence[Mapping[str, Any]]]:
         """The entries of ``model_stats``; an empty name means all models."""

@@ -10,9 +10,10 @@ import threading
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Final, Generic, TypeVar
 
+from tritonforge_client.core.apart import Apart
 from tritonforge_client.core.call import Call
 from tritonforge_client.core.effects import Race, Send, Steps
 from tritonforge_client.core.exchange import Exchange
@@ -76,6 +77,26 @@ class Hedge:
             insort(self._sorted_s, latency_s)
 
 
+class _Lane(Generic[T]):
+    """One of the requests of a call that race each other, begun when it is made."""
+
+    def __init__(self, opened: AbstractContextManager[tuple[Any, Exchange[T], Call]]) -> None:
+        self._opened = Apart(opened)
+        self.transport, self.exchange, self.attempt = self._opened.__enter__()
+
+    def send(self) -> Send:
+        """What is sent."""
+        return Send(self.transport, self.exchange.request, self.attempt)
+
+    def close(self, end: BaseException | None) -> None:
+        """Tell those who watch it how it ended."""
+        self._opened.__exit__(type(end) if end is not None else None, end, None)
+
+    def cancelled(self, why: str) -> Cancelled:
+        """The end of a request that nobody waits for any more."""
+        return Cancelled(why, **self.attempt.error_context())
+
+
 class Lanes(Generic[T]):
     """The requests of one call that race each other, each watched and counted by itself.
 
@@ -85,19 +106,21 @@ class Lanes(Generic[T]):
 
     def __init__(self, opened: Callable[[], AbstractContextManager[tuple[Any, Exchange[T], Call]]]) -> None:
         self._opened = opened
-        self._contexts: list[AbstractContextManager[Any]] = []
-        self._sent: list[tuple[Exchange[T], Call]] = []
+        self._lanes: list[_Lane[T]] = []
+        self._unopened: Exception | None = None
 
     def __len__(self) -> int:
-        return len(self._sent)
+        return len(self._lanes)
 
     def send(self) -> Send:
         """Begin the next attempt."""
-        context = self._opened()
-        transport, exchange, attempt = context.__enter__()
-        self._contexts.append(context)
-        self._sent.append((exchange, attempt))
-        return Send(transport, exchange.request, attempt)
+        try:
+            lane = _Lane(self._opened())
+        except Exception as error:
+            self._unopened = error
+            raise
+        self._lanes.append(lane)
+        return lane.send()
 
     def race(self, delay_s: float, another: Callable[[], Send | None]) -> Steps[tuple[T, Call]]:
         """Send until one of the requests is answered.
@@ -115,27 +138,35 @@ class Lanes(Generic[T]):
         try:
             outcomes = yield Race(self.send(), delay_s, another)
         except BaseException as error:
-            self._close([error] * len(self._sent))
+            self._close([self._stopped_by(error, lane) for lane in self._lanes])
             raise
-        ends = [self._end_of(place, outcome) for place, outcome in enumerate(outcomes)]
+        ends = [self._end_of(lane, outcome) for lane, outcome in zip(self._lanes, outcomes, strict=True)]
         try:
             if None not in ends:
                 raise next(end for end in ends if end is not None)
             winner = ends.index(None)
-            exchange, attempt = self._sent[winner]
+            lane = self._lanes[winner]
             try:
-                return exchange.parse(outcomes[winner], attempt), attempt
-            except TritonError as error:
+                return lane.exchange.parse(outcomes[winner], lane.attempt), lane.attempt
+            except BaseException as error:
                 ends[winner] = error
                 raise
         finally:
             self._close(ends)
 
-    def _end_of(self, place: int, outcome: Any) -> TritonError | None:
+    def _stopped_by(self, error: BaseException, lane: _Lane[T]) -> BaseException:
+        """How a lane ended that was stopped by an error which ended the whole race."""
+        if error is self._unopened:
+            return lane.cancelled("another attempt of the call could not be made")
+        return error
+
+    def _end_of(self, lane: _Lane[T], outcome: Any) -> BaseException | None:
         if outcome is None:
-            return Cancelled("another endpoint answered first", **self._sent[place][1].error_context())
+            return lane.cancelled("another endpoint answered first")
         return outcome if isinstance(outcome, TritonError) else None
 
     def _close(self, ends: Sequence[BaseException | None]) -> None:
-        for context, end in zip(self._contexts, ends, strict=True):
-            context.__exit__(type(end) if end is not None else None, end, None)
+        # A hook that fails keeps no other lane open.
+        with ExitStack() as stack:
+            for lane, end in zip(self._lanes, ends, strict=True):
+                stack.callback(lane.close, end)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
 
+from tritonforge_client.core.call import Compression
 from tritonforge_client.core.exchange import HttpRequest
 
 
-def compressed_request(request: HttpRequest, compression: Literal["gzip", "deflate"] | None) -> HttpRequest:
+def compressed_request(request: HttpRequest, compression: Compression | None) -> HttpRequest:
     """Compress a request, and ask for a compressed reply.
 
     Args:
-        request: The request; the length of its JSON head, which it states, stays that of the uncompressed one.
+        request: The request; the length of its JSON head, which it states, stays that of the uncompressed one. One that
+            is compressed already stays as it is.
         compression: How; ``None`` leaves it as it is.
     """
-    if compression is None:
+    if compression is None or "content-encoding" in request.headers:
         return request
     headers = {**request.headers, "accept-encoding": compression}
     if not request.body:

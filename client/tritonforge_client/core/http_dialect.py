@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
-from tritonforge_client.core.call import Call
+from tritonforge_client.core.call import Call, Compression
 from tritonforge_client.core.exchange import Exchange, HttpRequest, HttpResponse, Undecoded
 from tritonforge_client.core.http_codec import (
     HEAD_LENGTH_HEADER,
@@ -19,6 +19,7 @@ from tritonforge_client.core.http_codec import (
     json_from_bytes,
     reply_from_body,
 )
+from tritonforge_client.core.http_compression import compressed_request
 from tritonforge_client.core.request import InferReply, InferRequest, ReplyFormatError, StreamPart
 from tritonforge_client.core.status import error_from_status
 from tritonforge_client.errors import ServerError, Unimplemented
@@ -32,6 +33,7 @@ _NOT_READY_STATUSES: Final = frozenset({400, 404, 503})
 class HttpDialect:
     """Questions and answers over HTTP; ``Dialect`` describes the methods."""
 
+    protocol = "HTTP"
     cancels = False
 
     def infer(self, request: InferRequest) -> Exchange[InferReply]:
@@ -42,10 +44,11 @@ class HttpDialect:
         path = f"{_model_path(request.model, request.version)}/infer"
         return Exchange(HttpRequest(method="POST", path=path, headers=headers, body=body), _parsed_infer_reply)
 
-    def infer_undecoded(self, request: InferRequest) -> Exchange[Undecoded]:
+    def infer_undecoded(self, request: InferRequest, compression: Compression | None) -> Exchange[Undecoded]:
         """Run one request, which may be sent any number of times; it keeps nothing of the caller's arrays."""
         sent = self.infer(request).request
-        return Exchange(dataclasses.replace(sent, body=(b"".join(sent.body),)), _undecoded)
+        whole = dataclasses.replace(sent, body=(b"".join(sent.body),))
+        return Exchange(compressed_request(whole, compression), _undecoded)
 
     def infer_stream(self, request: InferRequest) -> Exchange[StreamPart]:
         """Refuse: Triton answers a request over HTTP once.

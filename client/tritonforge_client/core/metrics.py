@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final, Literal, TypeAlias, cast, get_args
@@ -35,7 +35,10 @@ _DECLARATION: Final = r"#[ \t]*(HELP|TYPE)[ \t]+([^ \t]+)(?:[ \t]+(.*))?"
 _SAMPLE: Final = (
     rf"({_NAME})(?:[ \t]*\{{([^\"}}]*(?:{_QUOTED}[^\"}}]*)*)\}}[ \t]*|[ \t]+)({_NUMBER})(?:[ \t]+-?[0-9]+)?"
 )
-_LABEL: Final = r'([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*"((?:[^"\\]|\\[\\"n])*)"[ \t]*(?:,[ \t]*|\Z)'
+_LABEL: Final = r'([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*"([^"\\]*(?:\\[\\"n][^"\\]*)*)"[ \t]*(?:,[ \t]*|\Z)'
+# What the names of samples have after that of their family.
+_ENDINGS: Final = ("_bucket", "_sum", "_count")
+_KINDS_WITH_ENDINGS: Final = frozenset({"histogram", "summary"})
 _ESCAPE: Final = r'\\[\\"n]'
 _HELP_ESCAPE: Final = r"\\[\\n]"
 
@@ -131,14 +134,21 @@ def metrics_address(url: str | None, endpoint: str) -> tuple[str, int, str]:
     return name, port if port is not None else _DEFAULT_PORT, f"{path}{query}"
 
 
-def metrics_exchange(path: str) -> Exchange[Metrics]:
+def metrics_exchange(path: str, families: Sequence[str]) -> Exchange[Metrics]:
     """Ask for a metrics page.
 
     Args:
         path: Its path and query.
+        families: What is read of it, as for ``metrics_from_text``.
+
+    Raises:
+        InvalidInput: A family has another form.
     """
     headers = {"accept": "text/plain; version=0.0.4"}
-    return Exchange(HttpRequest(method="GET", path=path, headers=headers), _metrics)
+    wanted = _Families.of(families)
+    return Exchange(
+        HttpRequest(method="GET", path=path, headers=headers), lambda reply, call: _metrics(reply, wanted, call)
+    )
 
 
 def no_page_error(error: ConnectionFailed, call: Call) -> ConnectionFailed:
@@ -147,18 +157,66 @@ def no_page_error(error: ConnectionFailed, call: Call) -> ConnectionFailed:
     return ConnectionFailed(text, **call.error_context())
 
 
-def metrics_from_text(text: str) -> Metrics:
+def metrics_from_text(text: str, families: Sequence[str] = ()) -> Metrics:
     """Parse a page.
 
     Args:
         text: Prometheus' text format 0.0.4. Timestamps are left out, since Triton writes none.
+        families: Names of the families that are read, or their beginnings with a ``*`` after them; none means all.
+            Samples of others are not looked at, beyond the first line, which tells whether it is such a page.
 
     Raises:
-        ReplyFormatError: It has another form.
+        InvalidInput: A family has another form.
+        ReplyFormatError: The text has another form.
     """
+    return _metrics_of(text, _Families.of(families))
+
+
+@dataclass(frozen=True, slots=True)
+class _Families:
+    """Which families are read.
+
+    Attributes:
+        names: By their whole names.
+        beginnings: By the beginnings of their names.
+    """
+
+    names: frozenset[str]
+    beginnings: tuple[str, ...]
+
+    @classmethod
+    def of(cls, families: Sequence[str]) -> _Families | None:
+        """What is asked for; ``None`` for everything."""
+        if isinstance(families, str) or not all(map(_is_family, families)):
+            raise _families_error(families)
+        if len(families) == 0:
+            return None
+        names = frozenset(one for one in families if not one.endswith("*"))
+        return cls(names, tuple(one[:-1] for one in families if one.endswith("*")))
+
+    def has(self, name: str) -> bool:
+        """Whether a family is one of them."""
+        return name in self.names or name.startswith(self.beginnings)
+
+    def has_sample(self, name: str, families: Mapping[str, MetricFamily]) -> bool:
+        """Whether a sample is of one of them, by all families that the page has declared."""
+        if self.has(name):
+            return True
+        for ending in _ENDINGS:
+            family = families.get(name.removesuffix(ending)) if name.endswith(ending) else None
+            if family is not None and family.kind in _KINDS_WITH_ENDINGS:
+                return self.has(name.removesuffix(ending))
+        return False
+
+
+def _metrics_of(text: str, wanted: _Families | None) -> Metrics:
     families: dict[str, MetricFamily] = {}
     samples: list[MetricSample] = []
+    # A line that begins with none of these is passed over; declarations say what samples belong to.
+    beginnings = ("#", " ", "\t", *wanted.names, *wanted.beginnings) if wanted is not None else ("",)
     for number, line in enumerate(text.split("\n"), start=1):
+        if not line.startswith(beginnings) and (samples or families):
+            continue
         stripped = line.strip(" \t")
         try:
             if stripped.startswith("#"):
@@ -167,16 +225,19 @@ def metrics_from_text(text: str) -> Metrics:
                 samples.append(_sample(stripped))
         except ValueError as error:
             raise ReplyFormatError(f"line {number}: expected {error}, got {stripped[:60]!r}") from error
+    if wanted is not None:
+        samples = [sample for sample in samples if wanted.has_sample(sample.name, families)]
+        families = {name: family for name, family in families.items() if wanted.has(name)}
     return Metrics(samples=tuple(samples), families=families)
 
 
-def _metrics(reply: HttpResponse, call: Call) -> Metrics:
+def _metrics(reply: HttpResponse, wanted: _Families | None, call: Call) -> Metrics:
     if reply.status != 200:
         said = error_text_from_body(reply.body)
         text = f'expected a metrics page, got status {reply.status}: "{said}"; check the url, port and path'
         raise ServerError(text, **call.error_context(said))
     try:
-        return metrics_from_text(bytes(reply.body).decode())
+        return _metrics_of(bytes(reply.body).decode(), wanted)
     except ValueError as error:
         text = f"expected metrics in Prometheus' text format, got a page that cannot be read: {error}"
         raise ServerError(text, **call.error_context()) from error
@@ -214,7 +275,7 @@ def _labels(text: str) -> dict[str, str]:
         match = label.match(text, position)
         if match is None or match[1] in labels:
             raise ValueError('labels name="value", each name once')
-        labels[match[1]] = re.sub(_ESCAPE, _unescaped, match[2])
+        labels[match[1]] = re.sub(_ESCAPE, _unescaped, match[2]) if "\\" in match[2] else match[2]
         position = match.end()
     return labels
 
@@ -235,3 +296,12 @@ def _url_error(url: object, endpoint: str) -> InvalidInput:
     got = repr(url) if url is not None else f"none for a client of {endpoint}"
     text = f"url: expected {expected}, got {got}"
     return InvalidInput(text, field="url", expected=expected, got=got)
+
+
+def _is_family(family: object) -> bool:
+    return isinstance(family, str) and re.fullmatch(rf"{_NAME}\*?", family) is not None
+
+
+def _families_error(families: object) -> InvalidInput:
+    expected, got = "a list of metric names, or of their beginnings with * after them", repr(families)
+    return InvalidInput(f"families: expected {expected}, got {got}", field="families", expected=expected, got=got)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -67,6 +68,20 @@ def _descriptor_in(name: str) -> bytes:
     raise ImportError(f"{path}: expected a module that registers a serialized descriptor; install another tritonclient")
 
 
+def full_json_from_message(message: Any) -> dict[str, Any]:
+    """Return a message as JSON with proto field names, as Triton writes a config over HTTP.
+
+    Unlike in protobuf's own JSON every field is there that is no message and no member of a oneof, and 64-bit numbers
+    are numbers. (The option of ``MessageToDict`` for the former has another name from protobuf 5 on.)
+
+    Args:
+        message: Any message.
+    """
+    from google.protobuf.json_format import MessageToDict
+
+    return _full(MessageToDict(message, preserving_proto_field_name=True), message.DESCRIPTOR)
+
+
 def model_config_from_text(text: str) -> Any:
     """Read ``config.pbtxt``.
 
@@ -82,3 +97,30 @@ def model_config_from_text(text: str) -> Any:
     from google.protobuf import text_format
 
     return text_format.Parse(text, messages().ModelConfig(), descriptor_pool=messages().pool)
+
+
+def _full(fields: Mapping[str, Any], descriptor: Any) -> dict[str, Any]:
+    return {
+        field.name: _values(field, fields.get(field.name))
+        for field in descriptor.fields
+        if field.name in fields or not field.has_presence
+    }
+
+
+def _values(field: Any, values: Any) -> Any:
+    """All values of one field in protobuf's JSON; ``None`` where it is not stated."""
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        of_entries = field.message_type.fields_by_name["value"]
+        return {key: _value(of_entries, value) for key, value in (values or {}).items()}
+    if field.default_value == []:  # repeated
+        return [_value(field, value) for value in values or ()]
+    if values is None:
+        number = field.default_value
+        return field.enum_type.values_by_number[number].name if field.enum_type is not None else number
+    return _value(field, values)
+
+
+def _value(field: Any, value: Any) -> Any:
+    if field.message_type is not None:
+        return _full(value, field.message_type)
+    return int(value) if field.cpp_type in {field.CPPTYPE_INT64, field.CPPTYPE_UINT64} else value

@@ -117,6 +117,11 @@ class InferRequest:
     outputs: tuple[RequestedOutput, ...] = ()
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
 
+    @property
+    def size_bytes(self) -> int:
+        """Size of the tensors that go over the wire."""
+        return sum(len(tensor.data) for tensor in self.inputs if tensor.region is None)
+
 
 @dataclass(frozen=True, slots=True)
 class PlacedTensor:

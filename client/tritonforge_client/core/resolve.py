@@ -13,7 +13,7 @@ from tritonforge_client.core.call import Call
 from tritonforge_client.core.effects import Close, Resolve, Steps
 from tritonforge_client.core.endpoints import Endpoints
 
-_ASKED_AGAIN_S: Final = 5.0
+_ASKED_AGAIN_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ class Name:
 class Names:
     """The host names among the targets of one client. Threads may share it.
 
-    A name is asked before the first attempt, and again before the next attempt once an endpoint took no requests, but
-    not more often than every five seconds. While nothing but names is known, every attempt asks, and a name is itself
-    the endpoint that attempts at it fail at.
+    A name is asked before the first attempt, and again before the next attempt once an endpoint took no requests or did
+    not answer in time, but not more often than every second. While nothing but names is known, every attempt asks, and
+    a name is itself the endpoint that attempts at it fail at.
 
     Args:
         names: By the index of the endpoint that is the name itself.

@@ -21,7 +21,7 @@ from tritonforge_client.core.check import (
     tensors_from_inputs,
 )
 from tritonforge_client.core.config import drifts_between, model_spec_from_config
-from tritonforge_client.core.effects import Pause, Steps, Turn
+from tritonforge_client.core.effects import Close, Pause, Steps, Turn
 from tritonforge_client.core.exchange import Dialect, Exchange, Undecoded
 from tritonforge_client.core.placement import Placement, check_placed
 from tritonforge_client.core.request import (
@@ -129,11 +129,11 @@ class Session:
         self, spec: ModelSpec, inputs: Inputs, outputs: Sequence[str], options: Options | None, request_id: str | None
     ) -> Prepared:
         """Check and encode a request that is sent later."""
-        options, call = self.caller.begin(options, model=spec.name, request_id=request_id)
+        options, call = self.caller.begin(options, model=spec.name, request_id=request_id, sends=False)
         check_way(spec, "single", call)
         if options.shared_memory != "off":
             expected, got = "'off', since a prepared request carries its tensors", repr(options.shared_memory)
-            text = f"shared_memory: expected {expected}, got {got}"
+            text = f"shared_memory: expected {expected}, got {got}. Give prepare() options of its own"
             raise InvalidInput(text, field="shared_memory", expected=expected, got=got, **call.error_context())
         tensors = checked_tensors(spec, inputs, call)
         check_reach(tensors, call)
@@ -146,23 +146,19 @@ class Session:
             check_reply(spec, reply, outputs, attempt)
             return _reply(reply, options, attempt, elapsed_s)
 
+        dialect = self.caller.dialect
+        exchange = dialect.infer_undecoded(request, options.compression)
         return Prepared(
-            self.caller.dialect.infer_undecoded(request),
-            type(self.caller.dialect),
-            read,
-            options=options,
-            model=spec.name,
-            request_id=request_id,
-            size_bytes=sum(len(tensor.data) for tensor in tensors),
+            exchange, read, protocol=dialect.protocol, model=spec.name, options=options, request_id=request_id
         )
 
     def send(self, prepared: Prepared) -> Steps[RawReply]:
         """Send a prepared request."""
         options, call = self.caller.begin(prepared.options, model=prepared.model, request_id=prepared.request_id)
-        if type(self.caller.dialect) is not prepared.dialect:
-            expected = f"a request that was prepared by a client of the same protocol as {self.caller.names}"
-            got = "one of another"
-            text = f"prepared: expected {expected}, got {got}"
+        protocol = self.caller.dialect.protocol
+        if prepared.protocol != protocol:
+            expected, got = f"a request that was prepared for {protocol}", f"one for {prepared.protocol}"
+            text = f"prepared: expected {expected}, got {got}. Let a client of each protocol prepare its own"
             raise InvalidInput(text, field="prepared", expected=expected, got=got, **call.error_context())
         if prepared.size_bytes >= _LARGE_BYTES:
             yield Turn()
@@ -173,14 +169,14 @@ class Session:
         self, spec: ModelSpec, inputs: Inputs, outputs: Sequence[str], options: Options | None, request_id: str | None
     ) -> Steps[dict[str, NDArray[Any]]]:
         """Run a model on one row."""
-        _, call = self.caller.begin(options, model=spec.name, request_id=request_id)
+        _, call = self.caller.begin(options, model=spec.name, request_id=request_id, sends=False)
         reply = yield from self.infer_checked(spec, rows_added(inputs, spec, call), outputs, options, request_id)
         # The ellipsis keeps an array where indexing alone would give an element.
         return {name: array[0, ...] for name, array in reply.value.items()}
 
     def pieces(self, spec: ModelSpec, inputs: Inputs, options: Options | None) -> list[dict[str, NDArray[Any]]]:
         """Split one item of a ``map`` into batches that the model takes."""
-        _, call = self.caller.begin(options, model=spec.name)
+        _, call = self.caller.begin(options, model=spec.name, sends=False)
         return list(pieces_of(spec, inputs, call))
 
     def classify(
@@ -289,8 +285,12 @@ class Session:
         return Administration(self.caller)
 
     def closing(self) -> Steps[None]:
-        """What is to be done before the connections are closed."""
-        return self._memory.closing(self.caller.transports)
+        """Close all connections, after the servers were told what they are to forget."""
+        for transport in list(self.caller.passing):
+            yield Close(transport)
+        yield from self._memory.closing(self.caller.transports)
+        for transport in self.caller.transports:
+            yield Close(transport)
 
     # ---- how ----
 

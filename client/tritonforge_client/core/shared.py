@@ -134,7 +134,8 @@ def check_reach(tensors: Sequence[InputTensor], call: Call) -> None:
     for tensor in tensors:
         if tensor.gpu is not None:
             expected, got = "an array of the host", repr(tensor.gpu)
-            action = 'Copy it to the host first, or, but for a stream, give Options(shared_memory="cuda") or "auto"'
+            action = 'Copy it to the host first, or give Options(shared_memory="cuda") or "auto"'
+            action += ", but for a stream or a prepared request"
             text = f"input {tensor.name}: expected {expected}, got {got}. {action}"
             raise InvalidInput(text, field=tensor.name, expected=expected, got=got, **call.error_context())
 

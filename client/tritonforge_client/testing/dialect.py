@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias, get_args
 
-from tritonforge_client.core.call import Call
+from tritonforge_client.core.call import Call, Compression
 from tritonforge_client.core.exchange import Exchange, Undecoded
 from tritonforge_client.core.request import InferReply, InferRequest, StreamPart
 
@@ -51,13 +51,14 @@ class Question:
 class FakeDialect:
     """Questions and answers as they are; ``Dialect`` describes the methods."""
 
+    protocol = "a fake"
     cancels = True
 
     def infer(self, request: InferRequest) -> Exchange[InferReply]:
         """Run one request."""
         return Exchange(request, _same)
 
-    def infer_undecoded(self, request: InferRequest) -> Exchange[Undecoded]:
+    def infer_undecoded(self, request: InferRequest, compression: Compression | None) -> Exchange[Undecoded]:  # noqa: ARG002
         """Run one request, which may be sent any number of times; it keeps nothing of the caller's arrays."""
         inputs = tuple(dataclasses.replace(one, data=memoryview(bytes(one.data))) for one in request.inputs)
         return Exchange(dataclasses.replace(request, inputs=inputs), _undecoded)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from tritonforge_client import Client
 from tritonforge_client.core.metrics import Metrics
@@ -14,12 +14,19 @@ from tritonforge_load.observe.absences import Absences, Reading
 from tritonforge_load.observe.gpu import GpuObserver
 from tritonforge_load.observe.models import ModelFacts, ModelSnapshot, facts_between
 from tritonforge_load.observe.page import (
+    FAILURES,
+    GPU_FAMILIES,
+    HOST_FAMILIES,
     HOST_KINDS,
     gpu_uuids_from_page,
     gpus_from_page,
     host_from_page,
     rejected_from_page,
 )
+from tritonforge_load.observe.server_process import ServerProcess
+
+# All that ``page`` reads: a page of many models is mostly of other ones.
+_FAMILIES: Final = (*HOST_FAMILIES, *GPU_FAMILIES, FAILURES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +62,24 @@ class ServerObserver:
         metrics_url: Address of the server's metrics page; ``None`` when it has none.
         gpu_host: The server's host, whose GPUs are read through NVML if it is this one; ``None`` for the metrics page
             alone.
+        process: Reads the memory of the server's processes; ``None`` does not.
     """
 
     def __init__(
-        self, client: Client, models: Sequence[str], *, metrics_url: str | None, gpu_host: str | None = None
+        self,
+        client: Client,
+        models: Sequence[str],
+        *,
+        metrics_url: str | None,
+        gpu_host: str | None = None,
+        process: ServerProcess | None = None,
     ) -> None:
         self._client = client
         self._step_of: dict[str, tuple[str, ...]] = dict.fromkeys(models, ())
         self._asked: set[str] = set()
         self._metrics_url = metrics_url
         self._gpu_host = gpu_host
+        self._process = process
         self._gpus: GpuObserver | None = None
         self._last: dict[str, tuple[float, ModelSnapshot]] = {}
         self._absences = Absences()
@@ -95,8 +110,9 @@ class ServerObserver:
         snapshot, page, reason = self._read(at_s)
         host = host_from_page(page) if page is not None else Reading(absent=dict.fromkeys(HOST_KINDS, reason))
         gpus = self._read_gpus(page, reason)
-        values = host.values | gpus.values
-        absent = snapshot.absent | host.absent | gpus.absent
+        process = self._process.sample() if self._process is not None else Reading()
+        values = host.values | gpus.values | process.values
+        absent = snapshot.absent | host.absent | gpus.absent | process.absent
         for name, now in snapshot.models.items():
             since_s, past = self._last.get(name, (at_s, now))
             self._last[name] = (at_s, now)
@@ -150,7 +166,7 @@ class ServerObserver:
         if self._metrics_url is None:
             return None, "no address of the server's metrics page was given"
         try:
-            return self._client.metrics(self._metrics_url), ""
+            return self._client.metrics(self._metrics_url, families=_FAMILIES), ""
         except TritonError as error:
             return None, error.text
 
@@ -159,7 +175,7 @@ class ServerObserver:
         queue = [model for model in self._step_of if model not in self._asked]
         for model in queue:  # grows on the way: a step may be an ensemble too
             try:
-                steps = steps_from_config(_config(self._client, model))
+                steps = steps_from_config(self._client.config(model))
             except (ModelNotFound, NotReady):
                 continue  # nor are there statistics, which says why
             self._asked.add(model)
@@ -190,11 +206,3 @@ def steps_from_config(config: Mapping[str, Any]) -> tuple[str, ...]:
     """
     steps = config.get("ensemble_scheduling", {}).get("step", ())
     return tuple(dict.fromkeys(str(step["model_name"]) for step in steps))
-
-
-def _config(client: Client, model: str) -> Mapping[str, Any]:
-    # The client's own question behind ``spec``, which leaves out the steps of an ensemble.
-    session = client._session
-    options, call = session.caller.begin(None, model=model)
-    config, _ = client._run(session.caller.ask(lambda dialect, _: dialect.model_config(model, ""), options, call))
-    return config
