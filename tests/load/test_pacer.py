@@ -63,6 +63,10 @@ class TestKeepingTime:
         # Giving up the turn by gevent.sleep(0) until a request is due would show them up to 5 ms late.
         assert on_a_free_core(lambda: ms(play("steady", echo, 2000, 1), "services", 75) < 0.8)
 
+    def test_a_request_is_sent_in_the_very_turn_of_the_event_loop_that_finds_it_due(self, echo: Echo) -> None:
+        # Sent in the next turn, every request would be late by at least one.
+        assert ms(play("slow_turns", echo, 0.02), "slips", 0) < 10
+
     def test_greenlets_are_used_again(self, echo: Echo) -> None:
         told = play("steady", echo, 300, 1)
         assert told["greenlets"] <= told["most_in_flight"] + 1
@@ -135,6 +139,10 @@ class TestEarlyEnd:
         assert told["counts"]["sent"] <= told["counts"]["scheduled"] < 200  # of the 3000 that it has
         assert told["counts"]["abandoned"] == pytest.approx(told["during"]["greenlets"], abs=5)
         time.sleep(0.8)  # the server goes on
+
+    def test_a_pacer_that_is_killed_while_it_sends_ends_in_order(self, echo: Echo) -> None:
+        told = play("killed_when_due", echo)
+        assert told == {"sent": 6, "left_at_its_end": [0]}
 
     def test_locust_may_end_its_user_early(self, echo: Echo) -> None:
         told = play("locust_stops", echo)

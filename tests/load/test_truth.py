@@ -7,13 +7,17 @@ larger is judged in the best of some runs.
 
 from __future__ import annotations
 
+import os
+import struct
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Final
 
 import pytest
 from support.freezing_proxy import FreezingProxy
+from support.quick_machine import awake, shared_cores
 from support.responder import Responder, connected, timed_request
 from support.truth import Load, Stall, bare, known, stalled_ms, true_ms
 
@@ -142,3 +146,28 @@ class TestTheServersThemselves:
             assert started_s <= freeze.began_s + 0.05
             assert started_s + took_s >= freeze.ended_s
             assert len(seen) > 50
+
+
+class TestAQuickMachine:
+    def test_its_cpus_are_kept_from_sleeping_for_a_while(self) -> None:
+        before_us = self.longest_wake_up_us()
+        with awake() as is_awake:
+            if not is_awake:
+                pytest.skip("/dev/cpu_dma_latency cannot be written here")
+            assert self.longest_wake_up_us() == 0
+        assert self.longest_wake_up_us() == before_us
+
+    def longest_wake_up_us(self) -> int | None:
+        device = Path("/dev/cpu_dma_latency")
+        if not os.access(device, os.R_OK):
+            return None
+        return int(struct.unpack("=i", device.read_bytes())[0])
+
+    def test_one_of_them_is_the_servers_own(self) -> None:
+        cores = os.sched_getaffinity(0)
+        with shared_cores() as core:
+            with Responder((1,), core=core) as server, Responder((1,)) as other:
+                assert server.cores | other.cores == cores
+                assert len(cores) == 1 or server.cores.isdisjoint(other.cores)
+            assert os.sched_getaffinity(0) == other.cores
+        assert os.sched_getaffinity(0) == cores

@@ -27,6 +27,7 @@ gevent: Any = require_extra("gevent", "load")
 greenlet: Any = require_extra("greenlet", "load")
 
 BODY = b"x" * 64
+REAL_SLEEP: Any = require_extra("gevent.monkey", "load").get_original("time", "sleep")
 
 
 class Caller:
@@ -84,13 +85,18 @@ def soon_s() -> float:
 def left_behind() -> dict[str, Any]:
     """What a pacer must not leave: greenlets of its own, a timer, a collector that is off."""
     gevent.sleep(0.01)  # files are closed by the event loop
-    living = [thing for thing in gc.get_objects() if isinstance(thing, gevent.Greenlet) and not thing.dead]
     return {
-        "greenlets": sum("_serve" in repr(greenlet) for greenlet in living),
+        "greenlets": living(),
         "timers": timers(),
         "gc_enabled": gc.isenabled(),
         "frozen": gc.get_freeze_count(),
     }
+
+
+def living() -> int:
+    """How many greenlets of pacers live."""
+    found = [thing for thing in gc.get_objects() if isinstance(thing, gevent.Greenlet) and not thing.dead]
+    return sum("_serve" in repr(greenlet) for greenlet in found)
 
 
 def timers() -> int:
@@ -114,6 +120,17 @@ def steady(port: int, rate_per_s: float, seconds: float) -> dict[str, Any]:
     return caller.told() | {"counts": asdict(pacer.counts), "left": left_behind()}
 
 
+def slow_turns(port: int, turn_s: float) -> dict[str, Any]:
+    """Every turn of the event loop takes so long at least."""
+    caller = Caller(port)
+    turn = gevent.get_hub().loop.prepare()
+    turn.start(REAL_SLEEP, turn_s)
+    pacer = Pacer(constant_times_s(10, 1), soon_s(), caller.send, max_in_flight=10, grace_s=5)
+    pacer.run()
+    turn.close()
+    return caller.told()
+
+
 def shedding(port: int) -> dict[str, Any]:
     """More than may be in flight is due while the server is frozen."""
     caller = Caller(port)
@@ -130,8 +147,7 @@ def held_up(port: int) -> dict[str, Any]:
     """The generator itself does something else for a while."""
     caller = Caller(port)
     pacer = Pacer(constant_times_s(500, 1), soon_s(), caller.send, max_in_flight=1000, grace_s=5)
-    real_sleep: Any = require_extra("gevent.monkey", "load").get_original("time", "sleep")
-    gevent.spawn_later(0.5, real_sleep, 0.3)
+    gevent.spawn_later(0.5, REAL_SLEEP, 0.3)
     pacer.run()
     return caller.told() | {"counts": asdict(pacer.counts)}
 
@@ -176,6 +192,27 @@ def killed(port: int) -> dict[str, Any]:
     gevent.sleep(0.2)
     later = asdict(pacer.counts)
     return {"during": during, "left": left_behind(), "counts": counts, "later": later, "dead": running.dead}
+
+
+def killed_when_due(port: int) -> dict[str, Any]:
+    """It is killed in the turn of the event loop in which it sends a request."""
+    caller = Caller(port)
+    pacer = Pacer(constant_times_s(10, 3), soon_s(), caller.send, max_in_flight=1000, grace_s=5)
+    left: list[int] = []
+
+    def run() -> None:
+        try:
+            pacer.run()
+        finally:
+            left.append(living())
+
+    running = gevent.spawn(run)
+    gevent.sleep(0.48)
+    gevent.spawn_later(0.1, running.kill, block=False)
+    gevent.sleep(0)
+    REAL_SLEEP(0.15)  # now both are due
+    running.join(2)
+    return {"sent": pacer.counts.sent, "left_at_its_end": left}
 
 
 def locust_stops(port: int) -> dict[str, Any]:
@@ -261,7 +298,20 @@ def littering(port: int) -> dict[str, Any]:
 
 SCENES: dict[str, Callable[..., dict[str, Any]]] = {
     scene.__name__: scene
-    for scene in (steady, shedding, held_up, impatient, stopped, killed, locust_stops, failing, two_at_once, littering)
+    for scene in (
+        steady,
+        slow_turns,
+        shedding,
+        held_up,
+        impatient,
+        stopped,
+        killed,
+        killed_when_due,
+        locust_stops,
+        failing,
+        two_at_once,
+        littering,
+    )
 }
 
 if __name__ == "__main__":

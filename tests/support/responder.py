@@ -14,6 +14,7 @@ import heapq
 import itertools
 import json
 import math
+import os
 import re
 import select
 import socket
@@ -64,13 +65,17 @@ class Responder:
     Args:
         latencies_ms: Milliseconds from a request to its answer: the first request takes the first of them, and so on;
             after the last one comes the first again.
+        core: The CPU that it may use; any that its parent may when ``None``.
 
     Attributes:
         url: Where it listens.
+        cores: The CPUs that it may use.
     """
 
-    def __init__(self, latencies_ms: Sequence[float]) -> None:
-        self._child = Child("support.responder", *map(str, latencies_ms))
+    def __init__(self, latencies_ms: Sequence[float], *, core: int | None = None) -> None:
+        cores = os.sched_getaffinity(0) if core is None else {core}
+        self._child = Child("support.responder", ",".join(map(str, cores)), *map(str, latencies_ms))
+        self.cores = set(self._child.said["cores"])
         self.url = f"http://127.0.0.1:{self._child.said['port']}"
 
     def answered(self) -> list[Answered]:
@@ -237,8 +242,10 @@ _INFERRED: Final = _inferred()
 
 def main() -> None:
     """Serve."""
-    server = _Server([float(ms) for ms in sys.argv[1:]])
-    say({"port": server.port})
+    _, cores, *latencies_ms = sys.argv
+    os.sched_setaffinity(0, map(int, cores.split(",")))
+    server = _Server(list(map(float, latencies_ms)))
+    say({"port": server.port, "cores": list(os.sched_getaffinity(0))})
     # A collection would be a pause of its own.
     gc.disable()
     server.run()

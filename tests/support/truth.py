@@ -125,15 +125,19 @@ def stalled_ms(load: Load, frozen_s: float, percent: float) -> float:
 # ---- a server of known latency ----
 
 
-def known(load: Load, latencies_ms: Sequence[float], *, workers: int) -> tuple[WorkloadResult, list[Answered]]:
+def known(
+    load: Load, latencies_ms: Sequence[float], *, workers: int, core: int | None = None
+) -> tuple[WorkloadResult, list[Answered]]:
     """What a campaign says of a ``Responder``, and the times that it took by its own clock."""
-    with Responder(latencies_ms) as server:
+    with Responder(latencies_ms, core=core) as server:
         return load.run(server.url, MODEL, workers=workers), server.answered()
 
 
-def bare(requests: int, latencies_ms: Sequence[float]) -> tuple[list[float], list[Answered]]:
+def bare(
+    requests: int, latencies_ms: Sequence[float], *, core: int | None = None
+) -> tuple[list[float], list[Answered]]:
     """What a bare socket sees of a ``Responder``, one request after the other, in seconds; and the times it took."""
-    with Responder(latencies_ms) as server, connected(server.url) as connection:
+    with Responder(latencies_ms, core=core) as server, connected(server.url) as connection:
         return [timed_request(connection) for _ in range(requests)], server.answered()
 
 

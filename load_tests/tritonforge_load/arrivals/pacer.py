@@ -138,7 +138,12 @@ class Pacer:
     def _start(self, index: int, due_s: float) -> None:
         self._in_flight += 1
         if self._idle:
-            self._hub.loop.run_callback(self._idle.pop().switch, index, due_s)
+            # At once, and not in the next turn of the event loop; this greenlet goes on when that one waits.
+            resumed = self._hub.loop.run_callback(gevent.getcurrent().switch)
+            try:
+                self._idle.pop().switch(index, due_s)
+            finally:
+                resumed.stop()  # where this greenlet was killed instead
         else:
             greenlet = gevent.spawn(self._serve, index, due_s)
             greenlet.link_exception(self._on_failure)
