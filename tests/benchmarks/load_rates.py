@@ -1,14 +1,16 @@
 """How many requests one core of a load generator sends, by what its Locust users send them with.
 
     python tests/benchmarks/load_rates.py [--seconds 2] [--rounds 5] [--against responder triton] [--rows ROW ...]
-        [--quiet CORES] [--json FILE]
+        [--quiet CORES] [--json FILE] [--markdown FILE]
 
 Each row is a Locust process of its own with eight users, on one core; the server has the other: one that answers every
 request with the same bytes and is never what is waited for, or a real Triton with an identity model, which mostly is.
 The rows take turns in random order, so that a slow moment of the machine hits each of them. Time is that of the wall
-(the rate) and that of the processor (what a request takes of the core). With ``--quiet 0.15`` a turn during which other
-processes used more than 0.15 cores is played again, and the quietest of ten counts: rates are then the machine's, and
-not what its neighbours leave of it.
+(the rate) and that of the processor (what a request takes of the core). With ``--quiet 0.15`` a turn during which
+others (processes, or the host of a virtual machine) used more than 0.15 cores is played again, and the quietest of ten
+counts: rates are then the machine's, and not what its neighbours leave of it. ``--json`` adds the turns to those that
+the file has, and ``--markdown`` writes tables of all of them between the marks of a page; with ``--rounds 0`` of those
+that the file has.
 """
 
 from __future__ import annotations
@@ -18,15 +20,13 @@ import json
 import math
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib import import_module
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -36,13 +36,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, this fold
 from benchmarks.client_peers import CODE, CONFIG, environment
 from benchmarks.client_peers_clients import MODEL
 from benchmarks.load_rates_clients import ROWS
+from benchmarks.load_rates_quiet import quietest
+from support.marks import write_between_marks
 
 from tritonforge_generator.deploy import EmbeddedTriton
 
-psutil: Any = import_module("psutil")
-
 FOLDER: Final = Path(__file__).parent
-MOST_TRIES: Final = 10
 Turn = Mapping[str, float]
 
 
@@ -93,29 +92,48 @@ def main() -> int:
     quiet_help = "cores that others may use during a turn; any number when left out"
     parser.add_argument("--quiet", type=float, default=math.inf, metavar="CORES", help=quiet_help)
     parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--markdown", type=Path, help="page whose marks 'rates' get the tables")
     arguments = parser.parse_args()
+    document = earlier(arguments.json)
+    if arguments.rounds == 0 and not document["runs"]:
+        parser.error("--rounds 0 expects a file of earlier figures in --json")
+    if arguments.rounds > 0:
+        document["load_averages"].append(os.getloadavg()[0])
+        for against in arguments.against:
+            for row, turns in played(against, arguments).items():
+                document["runs"].setdefault(against, {}).setdefault(row, []).extend(turns)
+        document["load_averages"].append(os.getloadavg()[0])
+        document["environment"] = environment()
+    text = text_from_document(document)
+    print(text)
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    if arguments.markdown is not None:
+        write_between_marks(arguments.markdown, "rates", text)
+    return 0
+
+
+def earlier(path: Path | None) -> dict[str, Any]:
+    """The figures that a file has; none where there is no file yet."""
+    if path is None or not path.exists():
+        return {"environment": {}, "load_averages": [], "goals": [asdict(goal) for goal in GOALS], "runs": {}}
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return document
+
+
+def played(against: str, arguments: argparse.Namespace) -> dict[str, list[Turn]]:
+    """Let the rows take turns against one server, which has one core."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise SystemExit(f"expected two cores, got {len(cores)}: the generator and the server need one each")
-    facts = environment()
-    runs = {}
-    for against in arguments.against:
-        print(f"{against} ...", file=sys.stderr, flush=True)
-        os.sched_setaffinity(0, {cores[1]})  # inherited by the server
+    print(f"{against} ...", file=sys.stderr, flush=True)
+    os.sched_setaffinity(0, {cores[1]})  # inherited by the server
+    try:
         with SERVERS[against]() as urls:
             game = Game(urls, cores[0], arguments.seconds, arguments.quiet)
-            runs[against] = game.turns(arguments.rows, arguments.rounds)
-        print(text_from_turns(against, runs[against]))
-    loads = facts.pop("load_average"), os.getloadavg()[0]
-    print(f"load average {loads[0]:.1f} before, {loads[1]:.1f} after; {facts['cpus']} CPUs, Python {facts['python']}")
-    if arguments.json is not None:
-        document = {
-            "environment": {**facts, "load_averages": loads},
-            "goals": [asdict(goal) for goal in GOALS],
-            "runs": runs,
-        }
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    return 0
+            return game.turns(arguments.rows, arguments.rounds)
+    finally:
+        os.sched_setaffinity(0, set(cores))
 
 
 @dataclass(frozen=True)
@@ -126,7 +144,7 @@ class Game:
         urls: The server's, by protocol.
         core: The generator's.
         seconds: Time of a turn.
-        quiet_cores: What other processes may use of all cores during a turn.
+        quiet_cores: What others may use of all cores during a turn.
     """
 
     urls: Mapping[str, str]
@@ -140,17 +158,9 @@ class Game:
         shuffled = random.Random(0)
         for _ in range(rounds):
             for row in shuffled.sample(list(rows), len(rows)):
-                turns[row].append(self._quiet_turn(row))
+                turn, others_cores = quietest(partial(self._turn, row), self.quiet_cores)
+                turns[row].append({**turn, "others_cores": others_cores})
         return turns
-
-    def _quiet_turn(self, row: str) -> Turn:
-        tries: list[Turn] = []
-        while len(tries) < MOST_TRIES and not any(turn["others_cores"] <= self.quiet_cores for turn in tries):
-            began_s, others_before_s = time.monotonic(), used_by_others_s()
-            turn = self._turn(row)
-            others_s = used_by_others_s() - others_before_s
-            tries.append({**turn, "others_cores": max(0.0, others_s / (time.monotonic() - began_s))})
-        return min(tries, key=lambda turn: turn["others_cores"])
 
     def _turn(self, row: str) -> Turn:
         task = {"row": row, "url": self.urls.get(ROWS[row].protocol, ""), "seconds": self.seconds, "core": self.core}
@@ -160,17 +170,6 @@ class Game:
             raise SystemExit(f"{row} ended with {run.returncode}:\n{run.stderr}")
         turn: Turn = json.loads(run.stdout.splitlines()[-1])
         return turn
-
-
-def used_by_others_s() -> float:
-    """Seconds that all cores have worked for other processes than this one and those that it started."""
-    everybody, ended = psutil.cpu_times(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    own_s = time.process_time() + ended.ru_utime + ended.ru_stime
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            times = child.cpu_times()
-            own_s += times.user + times.system
-    return float(everybody.user + everybody.nice + everybody.system - own_s)
 
 
 # ---- servers ----
@@ -205,10 +204,17 @@ SERVERS: Final = {"responder": responder, "triton": triton}
 # ---- the table ----
 
 
+def text_from_document(document: Mapping[str, Any]) -> str:
+    """Where it was measured, and the table of each server."""
+    facts, loads = document["environment"], document["load_averages"]
+    where = f"{facts['cpus']} CPUs, Python {facts['python']}; load average {min(loads):.1f} to {max(loads):.1f}."
+    return "\n\n".join([where, *(text_from_turns(against, turns) for against, turns in document["runs"].items())])
+
+
 def text_from_turns(against: str, turns: Mapping[str, Sequence[Turn]]) -> str:
     """The table of one server, and which goals were met there."""
     lines = [
-        f"Against {against}: medians of {len(next(iter(turns.values())))} turns, and their range",
+        f"Against {against}: medians of {len(next(iter(turns.values())))} turns, and their range.",
         "",
         f"| {'sent with':33} | {'requests/s':>24} | {'CPU us a request':>22} | its core | others | to tritonclient |",
         f"| {'-' * 33} | {'-' * 23}: | {'-' * 21}: | -------: | -----: | --------------: |",
@@ -224,9 +230,13 @@ def text_from_turns(against: str, turns: Mapping[str, Sequence[Turn]]) -> str:
     if against == "responder":
         lines += [
             "",
-            *(goal.text(_reached(goal, turns)) for goal in GOALS if {goal.row, goal.to or goal.row} <= set(turns)),
+            *(
+                f"- {goal.text(_reached(goal, turns))}"
+                for goal in GOALS
+                if {goal.row, goal.to or goal.row} <= set(turns)
+            ),
         ]
-    return "\n".join([*lines, ""])
+    return "\n".join(lines)
 
 
 def ratio_of(turns: Mapping[str, Sequence[Turn]], row: str, to: str, value: str) -> float:

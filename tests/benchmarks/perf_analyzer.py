@@ -1,13 +1,15 @@
 """Compare our closed-loop figures with those of NVIDIA's perf_analyzer, on one model of a real Triton.
 
     python tests/benchmarks/perf_analyzer.py FOLDER [--seconds 4] [--rounds 3] [--model-ms 2] [--protocols http grpc]
-        [--json FILE]
+        [--quiet CORES] [--json FILE]
 
 perf_analyzer is fetched into FOLDER, which is kept: the program from the wheel of tritonclient 2.46.0, which starts
 where glibc is older than 2.38, as later ones do not, and the two libraries that it wants from nvidia-cuda-runtime-cu12
 and Debian's libb64-0d. It needs no GPU. The model gives back its input and takes a while for that, as one on a GPU
 would, without taking the processor; its requests are batched. The server has one core and whoever measures it has the
-other; both take turns in random order.
+other; both take turns in random order. With ``--quiet 0.15`` a turn during which others (processes, or the host of a
+virtual machine) used more than 0.15 cores is taken again, and the quietest of ten counts. ``--json`` adds the turns to
+those that the file has.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import os
 import random
 import subprocess
@@ -23,7 +26,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -31,6 +34,7 @@ from typing import Final
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, this folder is no package yet
 
 from benchmarks.client_peers_clients import MODEL, host_of
+from benchmarks.load_rates_quiet import quietest
 
 from tritonforge_generator.deploy import EmbeddedTriton
 from tritonforge_load.runner import run_campaign
@@ -76,10 +80,11 @@ phases: [{name: measured, users: %(users)d, for: %(seconds)gs}]
 
 @dataclass(frozen=True)
 class Measured:
-    """What one tool says of one turn."""
+    """What one tool says of one turn, and the cores that others used meanwhile."""
 
     rate_per_s: float
     p50_ms: float
+    others_cores: float = math.nan
 
 
 def main() -> int:
@@ -90,25 +95,40 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="turns of each (default: %(default)s)")
     parser.add_argument("--model-ms", type=float, default=2.0, help="what the model takes (default: %(default)s)")
     parser.add_argument("--protocols", nargs="+", choices=["http", "grpc"], default=["http", "grpc"])
+    quiet_help = "cores that others may use during a turn; any number when left out"
+    parser.add_argument("--quiet", type=float, default=math.inf, metavar="CORES", help=quiet_help)
     parser.add_argument("--json", type=Path, help="file for the figures")
     arguments = parser.parse_args()
     tool = Tool(arguments.folder.absolute())
-    turns: dict[str, dict[str, list[Measured]]] = {}
+    turns = earlier(arguments.json)
     with served(arguments.model_ms) as urls:
         for protocol in arguments.protocols:
             for users in CONCURRENCIES:
                 case = f"{protocol}, {users} at once"
                 print(f"{case} ...", file=sys.stderr, flush=True)
-                turns[case] = taken(tool, urls[protocol], users, arguments.seconds, arguments.rounds)
+                tools = tools_at(tool, urls[protocol], users, arguments.seconds)
+                for name, of_tool in taken(tools, arguments.rounds, arguments.quiet).items():
+                    turns.setdefault(case, {}).setdefault(name, []).extend(of_tool)
     print(text_from_turns(turns, arguments.model_ms))
     print(f"load average {os.getloadavg()[0]:.1f} after it")
     if arguments.json is not None:
         plain = {
-            case: {name: [vars(one) for one in of_tool] for name, of_tool in tools.items()}
+            case: {name: [asdict(one) for one in of_tool] for name, of_tool in tools.items()}
             for case, tools in turns.items()
         }
         arguments.json.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
     return 0
+
+
+def earlier(path: Path | None) -> dict[str, dict[str, list[Measured]]]:
+    """The turns that a file has; none where there is no file yet."""
+    if path is None or not path.exists():
+        return {}
+    plain = json.loads(path.read_text(encoding="utf-8"))
+    return {
+        case: {name: [Measured(**one) for one in of_tool] for name, of_tool in tools.items()}
+        for case, tools in plain.items()
+    }
 
 
 # ---- the tool ----
@@ -186,17 +206,24 @@ def served(model_ms: float) -> Iterator[Mapping[str, str]]:
             os.sched_setaffinity(0, set(cores))
 
 
-def taken(tool: Tool, url: str, users: int, seconds: float, rounds: int) -> dict[str, list[Measured]]:
-    """Let both take turns."""
-    tools: dict[str, Callable[[], Measured]] = {
+def tools_at(tool: Tool, url: str, users: int, seconds: float) -> Mapping[str, Callable[[], Measured]]:
+    """What takes turns, by name."""
+    return {
         "perf_analyzer": lambda: tool.measured(url, users, seconds),
         "ours": lambda: ours(url, users, seconds),
     }
+
+
+def taken(
+    tools: Mapping[str, Callable[[], Measured]], rounds: int, quiet_cores: float
+) -> Mapping[str, Sequence[Measured]]:
+    """Let both take turns."""
     turns: dict[str, list[Measured]] = {name: [] for name in tools}
     shuffled = random.Random(0)
     for _ in range(rounds):
         for name in shuffled.sample(list(tools), len(tools)):
-            turns[name].append(tools[name]())
+            measured, others_cores = quietest(tools[name], quiet_cores)
+            turns[name].append(replace(measured, others_cores=others_cores))
     return turns
 
 
@@ -231,7 +258,15 @@ def text_from_turns(turns: Mapping[str, Mapping[str, Sequence[Measured]]], model
         latencies = " | ".join(_ranged(one, "p50_ms", ".2f") for one in (theirs, own))
         lines.append(f"| {case} | {rates} | {rate:+.1%} | {latencies} | {p50_ms:+.2f} |")
     goal = f"goal, at most {RATE_TOLERANCE:.0%} and {P50_TOLERANCE_MS:g} ms apart"
-    return "\n".join([*lines, "", f"{goal}: {'met' if not apart else 'MISSED for ' + '; '.join(apart)}"])
+    others = [turn.others_cores for tools in turns.values() for of_tool in tools.values() for turn in of_tool]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{goal}: {'met' if not apart else 'MISSED for ' + '; '.join(apart)}",
+            f"others used {median(others):.2f} cores meanwhile ({min(others):.2f}-{max(others):.2f})",
+        ]
+    )
 
 
 def _middle(turns: Sequence[Measured], value: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -66,6 +67,46 @@ def test_a_host_of_the_other_protocol_is_refused(tmp_path: Path) -> None:
     done = run_locust("-f", str(path), "--headless", "-t", "1s", "OverGrpc", cwd=tmp_path)
     assert done.returncode != 0
     assert "OverGrpc expects a host grpc://..., got http://a:1" in done.stderr
+
+
+MANY_IN_FLIGHT = """\
+import numpy as np
+from locust import task
+from tritonforge_client import Options
+from tritonforge_load.users import TritonGrpcUser
+
+
+class Waiting(TritonGrpcUser):
+    host = SILENT_HOST
+    options = Options(retry=None, timeout_s=TIMEOUT_S)
+    fixed_count = 20
+
+    @task
+    def ask(self):
+        self.infer("identity", {"x": np.ones((1, 16), np.float32)}, name="waiting")
+
+
+class Answered(TritonGrpcUser):
+    host = HOST
+    fixed_count = 1
+
+    @task
+    def ask(self):
+        self.infer("identity", {"x": np.ones((1, 16), np.float32)}, name="answered")
+"""
+
+
+def test_an_answer_over_grpc_is_seen_while_many_older_calls_wait(load_server: EmbeddedTriton, tmp_path: Path) -> None:
+    timeout_s = 2.0
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:  # connects, and never says a word
+        silent_host = f"grpc://127.0.0.1:{silent.getsockname()[1]}"
+        hosts = {"SILENT_HOST": silent_host, "HOST": load_server.grpc_url}
+        path = write_locustfile(tmp_path, MANY_IN_FLIGHT, TIMEOUT_S=timeout_s, **hosts)
+        done = run_locust("-f", str(path), "--headless", "-u", "21", "-r", "21", "-t", "3s", "--json", cwd=tmp_path)
+    stats = stats_of(done)
+    assert stats["grpc", "waiting"]["num_failures"] == stats["grpc", "waiting"]["num_requests"] >= 20
+    assert stats["grpc", "answered"]["num_failures"] == 0
+    assert stats["grpc", "answered"]["max_response_time"] < timeout_s * 1e3 / 2
 
 
 ENDING = """\

@@ -1,7 +1,9 @@
 """gRPC through grpcio.
 
 Under gevent call ``grpc.experimental.gevent.init_gevent()`` before the first client, or a waiting call blocks every
-greenlet. HTTP needs nothing but ``monkey.patch_all()``.
+greenlet. Each call then waits in a thread of gevent's pool, which has ten; more calls at once need a larger
+``gevent.get_hub().threadpool.maxsize``, or their answers wait for older calls. HTTP needs nothing but
+``monkey.patch_all()``.
 """
 
 from __future__ import annotations
