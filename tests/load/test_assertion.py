@@ -41,10 +41,19 @@ def test_reads_limits_relative_to_a_baseline(text: str, factor: float) -> None:
 
 @pytest.mark.parametrize(
     ("metric", "value", "text"),
-    [("p99", 20.04, "20 ms"), ("errors", 0.00123, "0.123 %"), ("rate", 812.34, "812.3/s"), ("max_users", 16, "16")],
+    [
+        ("p99", 20.04, "20 ms"),
+        ("p99", 999.96, "1,000 ms"),
+        ("p99", 0.00012, "0.00012 ms"),
+        ("errors", 0.00123, "0.123 %"),
+        ("server_memory_growth", -0.0123, "-1.23 %"),
+        ("rate", 812.34, "812.3/s"),
+        ("rate", 12_345.6, "12,346/s"),
+        ("max_users", 16, "16"),
+    ],
 )
 def test_writes_values_with_their_unit(metric: str, value: float, text: str) -> None:
-    limit = {"p99": "1ms", "errors": "1%", "rate": "1/s", "max_users": "1"}[metric]
+    limit = {"p99": "1ms", "errors": "1%", "server_memory_growth": "1%", "rate": "1/s", "max_users": "1"}[metric]
     assert assertion_from_text(f"{metric} < {limit}").kind.text_from_value(value) == text
 
 

@@ -16,6 +16,7 @@ from tritonforge_load.campaign import Search
 from tritonforge_load.judge import Change, Comparison, SearchPlan, compare
 from tritonforge_load.judge.noise import ENOUGH_BEYOND, ENOUGH_SECONDS, Noise, noises_between
 from tritonforge_load.measure import CampaignResult, Cell, PhaseResult, RunResult
+from tritonforge_load.measure.seconds import Seconds
 
 
 def made_run(generator: np.random.Generator, seconds: int = 20, name: str = "steady", **keys: Any) -> RunResult:
@@ -127,7 +128,7 @@ def test_neighbours_that_are_alike_make_more_noise() -> None:
         run = made(seed, seconds=40, alike=0.8, level=0.2, rate_per_s=30).phases[0].runs[0]
         cell = run.rows[0].cell
         order = np.random.default_rng(seed).permutation(40).tolist()
-        shuffled = replace(cell, seconds={place: cell.seconds[second] for place, second in enumerate(order)})
+        shuffled = replace(cell, seconds=Seconds({place: cell.seconds[second] for place, second in enumerate(order)}))
         mixed = replace(run, rows=(replace(run.rows[0], cell=shuffled),))
         noises = [noises_between(["p50"], [it], [it], "cls")["p50"] for it in (run, mixed)]
         wider.append([noise.error for noise in noises if isinstance(noise, Noise)])

@@ -11,6 +11,7 @@ from support.judged import cell_of, open_run, run_of, scattered_cell
 from tritonforge_load.judge import unsteady_reasons
 from tritonforge_load.judge.steady import FALSE_ALARMS, MOST_APART, drift_of, thirds_apart
 from tritonforge_load.measure import Cell, RunResult
+from tritonforge_load.measure.seconds import Seconds
 
 SEEDS = 200
 
@@ -100,7 +101,7 @@ def drifting(seconds: int, *, by: float, arrival: str = "closed") -> RunResult:
 
 
 def shifted(cell: Cell, second: int) -> Cell:
-    cell.seconds = {second: cell.seconds[0]}
+    cell.seconds = Seconds({second: cell.seconds[0]})
     return cell
 
 

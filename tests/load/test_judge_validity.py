@@ -53,6 +53,15 @@ def test_what_was_out_of_bounds_is_said(generator: dict[str, Any], reason: str) 
     assert reasons_of(run_with(GOOD, **generator)) == (reason,)
 
 
+def test_what_is_barely_out_of_bounds_is_not_said_to_be_at_them() -> None:
+    assert reasons_of(run_with(GOOD, cpu_share=0.85004)) == (
+        "the busiest load generator took 85.004 % of its core, not below 85 %: add workers",
+    )
+    assert reasons_of(run_with(GOOD, clock_error_s=0.050001))[0].startswith(
+        "the workers may have begun 50.001 ms apart, more than 50 ms"
+    )
+
+
 def test_late_sending_is_judged_by_its_99th_percentile() -> None:
     assert reasons_of(run_with(open_cell(slips_ms=[0.1] * 990 + [9.0] * 10))) == ()
     late = run_with(open_cell(slips_ms=[0.1] * 980 + [2.5] * 20))

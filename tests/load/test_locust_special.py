@@ -19,6 +19,9 @@ from tritonforge_generator.deploy import EmbeddedTriton
 
 pytestmark = pytest.mark.triton
 
+ROOT = Path(__file__).parents[2]
+SHIPPED_MODELS = ROOT / "model_repository"
+
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -39,9 +42,9 @@ def special_server(certificate: Path, tmp_path_factory: pytest.TempPathFactory) 
     write_models(repository)
     flags = {"use-ssl": "true", "server-cert": certificate, "server-key": certificate.with_name("key.pem")}
     with EmbeddedTriton(
-        repository,
+        [repository, SHIPPED_MODELS],
         model_control_mode="explicit",
-        load_models=["identity", "repeat", "running_sum", "slow", "failing"],
+        load_models=["identity", "repeat", "running_sum", "slow", "failing", "digits"],
         arguments=[f"--grpc-{name}={value}" for name, value in flags.items()],
     ) as server:
         yield server
@@ -179,6 +182,22 @@ def test_sequences_can_be_sent_step_by_step(special_server: EmbeddedTriton, cert
     done = run_locust("-f", str(path), "--headless", "-u", "3", "-r", "3", "-t", "2s", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert set(stats_of(done)) == {("grpc", f"step {step}") for step in range(1, 5)}
+
+
+def test_the_documented_locustfile_sends_all_kinds_of_calls_and_offers_shapes(
+    special_server: EmbeddedTriton, certificate: Path, tmp_path: Path
+) -> None:
+    page = (ROOT / "docs" / "load-testing.md").read_text()
+    blocks = [block.partition("```")[0] for block in page.split("```python\n")[1:]]
+    (text,) = (block for block in blocks if "offer_shapes" in block)
+    (tmp_path / "locustfile.py").write_text(text.replace("duration_s=30", "duration_s=1"))
+    shutil.copy(certificate, tmp_path / "ca.pem")
+    done = run_locust("--headless", "--shape", "climb", "--host", tls_target(special_server), "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    stats = stats_of(done)
+    assert {name for _, name in stats} == {"digits", "repeat", "repeat, first response", "a step"}
+    assert [entry["num_failures"] for entry in stats.values()] == [0, 0, 0, 0]
+    assert stats["grpc", "a step"]["num_requests"] >= 3
 
 
 PROTOCOLS_OVER_TLS = """

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ from tritonforge_client.spec import ModelSpec, TensorSpec
 from tritonforge_generator.declared import declared_from_mapping
 from tritonforge_generator.errors import SpecError
 from tritonforge_load.campaign import Workload
-from tritonforge_load.payloads import Request, check_of, requests_of
+from tritonforge_load.payloads import Request, check_of, images, requests_of
 
 
 def workload_of(*, batch: int = 1, labels: str | None = None, **source: Any) -> Workload:
@@ -180,6 +182,75 @@ def test_too_many_images_are_refused_before_one_is_read(folder: Path) -> None:
     (folder / "images" / "a.png").write_text("no image")
     with pytest.raises(SpecError, match=r"expected at most 2 GiB, got 3.6 GiB, 3.6 GiB of it IMAGE. Lower its limit"):
         requests_of(workload_of(), spec_of(9000, 9000, 3, datatype="FP32"), base=folder, seed=1)
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """So many images that other things want their turn meanwhile."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(300):
+        Image.fromarray(np.full((8, 6, 3), number % 256, np.uint8)).save(images / f"{number:03}.png")
+    return tmp_path
+
+
+def test_many_images_are_in_the_order_of_their_names_and_said_on_the_way(
+    many: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "_SAY_EVERY_S", 0.0)
+    said: list[str] = []
+    rows = sent(requests_of(workload_of(), spec_of(8, 6, 3), base=many, seed=1, say=said.append))
+    assert list(rows[:, 0, 0, 0]) == [number % 256 for number in range(300)]
+    assert said[0] == "workload 'w': IMAGE: 1 of 300 images are read"
+    assert said[-1] == "workload 'w': IMAGE: 300 of 300 images are read"
+
+
+GREENLETS = """
+import sys
+from gevent import monkey
+
+monkey.patch_all()
+import json
+import time
+from pathlib import Path
+
+import gevent
+from test_payloads_images import requests_of, spec_of, workload_of
+
+turns = 0
+
+
+def count():
+    global turns
+    while True:
+        turns += 1
+        gevent.sleep(0.001)
+
+
+gevent.spawn(count)
+gevent.sleep(0)
+before, failure, requests = turns, "", []
+try:
+    requests = requests_of(workload_of(), spec_of(600, 600, 3), base=Path(sys.argv[1]), seed=1)
+except Exception as error:
+    failure = str(error)
+print(json.dumps({"requests": len(requests), "turns": turns - before, "failure": failure}))
+"""
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_greenlets_run_on_while_images_are_read(many: Path, damaged: bool) -> None:
+    """Else a worker would not answer its master, which would take it for lost."""
+    if damaged:
+        (many / "images" / "150.png").write_text("no image")
+    command = [sys.executable, "-c", GREENLETS, str(many)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    child = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert child.returncode == 0, child.stderr
+    told = json.loads(child.stdout)
+    assert told["turns"] > 5, told
+    assert told["requests"] == (0 if damaged else 300)
+    assert ("150.png: cannot be read as an image" in told["failure"]) is damaged
 
 
 def test_pillow_is_asked_for_when_it_is_missing(folder: Path) -> None:

@@ -154,10 +154,10 @@ class TestGates:
         assert not plan.gates[1].reason.startswith("fails")
 
     def test_of_the_server_need_observation(self, planned: Callable[..., CampaignPlan]) -> None:
-        plan = planned(
-            phases=self.STEADY, gates="[{assert: 'queue_share < 10%'}]", observe="{server: false, metrics: true}"
-        )
-        assert [gate.decidable for gate in plan.gates] == ["no"]
+        metrics = ("queue_share", "server_memory_growth", "generator_memory_growth")
+        gates = ", ".join(f"{{assert: '{metric} < 10%'}}" for metric in metrics)
+        plan = planned(phases=self.STEADY, gates=f"[{gates}]", observe="{server: false, metrics: true}")
+        assert [gate.decidable for gate in plan.gates] == ["no", "no", "yes"]
 
 
 class TestFiles:
@@ -192,6 +192,7 @@ class TestFiles:
         plan = planned(workload="[{name: a, model: m, inputs: {x: {images: pictures}}}]")
         assert [payload.rows for payload in plan.payloads] == [2]
         assert [(file.path.name, file.size_bytes) for file in plan.files] == [("pictures", 10)]
+        assert (plan.payload_bytes, plan.payload_limit_bytes) == (None, 2 * 2 * 2**30), "2 GiB, and encoded once more"
 
     @pytest.mark.parametrize(
         ("inputs", "check", "told"),

@@ -26,7 +26,7 @@ def test_fits_and_draws_everything(page: str, tmp_path: Path, width: int, dark: 
     assert look.console == []
     assert look.figures["scroll_width"] == width
     assert look.figures["clipped"] == []
-    assert len(look.figures["svgs"]) == 12
+    assert len(look.figures["svgs"]) == 13
     assert all(svg_width > 250 and svg_height > 150 for svg_width, svg_height in look.figures["svgs"])
     assert look.figures["headings"][0].split() == ["digits", "Failed"]
     assert look.figures["background"] == ("rgb(16, 19, 23)" if dark else "rgb(255, 255, 255)")

@@ -149,6 +149,7 @@ def test_every_drawing_is_there(page: str) -> None:
         "GPU power, W",
         "GPU clocks, MHz",
         "CPU of server and generators, %",
+        "Memory of server and generators, MB",
         "Time in the server, mean ms of a request",
         "Executed batches by rows, % of executions",
         "Latency by throughput in peak, ms",
@@ -157,6 +158,7 @@ def test_every_drawing_is_there(page: str) -> None:
     words = list(descriptions_of(page))
     assert any("In peak the knee is at 800/s" in one for one in words)
     assert any("Requests wait longest in peak, digits" in one for one in words)
+    assert any(one.startswith("server from 3") and "largest of 2 generators from 1" in one for one in words)
     assert any(one.startswith("GPU 0 from") and "GPU 1 from" in one for one in words)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import yaml
 
 from tritonforge_generator.declared import declared_from_mapping, json_schema
 from tritonforge_generator.errors import SpecError
-from tritonforge_load.campaign import Campaign, read_campaign
+from tritonforge_load.campaign import Campaign, SearchPhase, assertion_from_text, read_campaign
 from tritonforge_load.plan import plan_from_campaign
 
 FOLDER = Path(__file__).parents[2] / "load_tests" / "campaigns"
@@ -150,6 +151,15 @@ class TestShipped:
         durations_s = {phase.name: phase.duration_s for phase in plan.phases}
         waiting = [gate for gate in plan.gates if gate.expected is None and gate.needed is not None]
         assert [gate for gate in waiting if (gate.needed or 0) / durations_s[gate.phase] > 100] == []
+
+    def test_lateness_that_is_allowed_explains_no_latency_that_is_not(self, path: Path) -> None:
+        """Latencies count from when requests were due: what the generator may be late must not decide a gate."""
+        campaign = read_campaign(path)
+        searched = [text for phase in campaign.phases if isinstance(phase, SearchPhase) for text in phase.search.until]
+        told = [assertion_from_text(text) for text in (*(gate.assertion for gate in campaign.gates), *searched)]
+        limits_ms = [one.limit for one in told if one.percent is not None]
+        is_open = any(phase.arrival != "closed" for phase in campaign.phases)
+        assert not is_open or campaign.validity.slip_p99_s * 1e3 <= min(limits_ms, default=math.inf) / 5
 
     def test_is_written_without_a_warning(self, path: Path) -> None:
         """Master and workers compare what the campaign says as JSON; warnings are errors here."""

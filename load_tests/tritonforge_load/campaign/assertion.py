@@ -6,14 +6,16 @@
     metric    = "p50" .. "p99.99" | "mean" | "max"                     limit is a duration: 25ms
               | "queue_mean" | "compute_mean"
               | "errors" | "shed" | "correct" | "queue_share" | "gpu_utilization"      a share: 0.1%
+              | "server_memory_growth" | "generator_memory_growth"
               | "rate" | "throughput" | "max_rate"                     a rate: 100/s
               | "batch_mean" | "max_users"                             a number: 4
     operator  = "<" | "<=" | ">" | ">="
     limit     = as the metric wants it, or  number "*" "baseline"
 
 Latencies are those of answered requests, counted from the time at which they were to be sent. ``rate`` counts answered
-requests, ``throughput`` their rows. ``queue_*``, ``compute_mean`` and ``batch_mean`` are the server's own figures;
-``max_*`` are what a search found. Without a workload all requests of the phase are judged together.
+requests, ``throughput`` their rows. ``queue_*``, ``compute_mean`` and ``batch_mean`` are the server's own figures,
+``*_memory_growth`` says how much more memory the end of the phase takes than its beginning; ``max_*`` are what a search
+found. Without a workload all requests of the phase are judged together.
 """
 
 from __future__ import annotations
@@ -23,7 +25,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tritonforge_load.campaign.quantities import rate_from_text, seconds_from_text, share_from_text
+from tritonforge_load.campaign.quantities import (
+    rate_from_text,
+    seconds_from_text,
+    share_from_text,
+    text_from_number,
+    texts_apart,
+)
 
 _SENTENCE: Final = re.compile(
     r"\s*(?P<metric>[a-z_]+[0-9.]*)\s*(?:\(\s*(?P<workload>[^()]*?)\s*\))?\s*(?P<operator><=|>=|<|>)\s*(?P<limit>.+?)\s*"
@@ -33,10 +41,28 @@ _OF_BASELINE: Final = re.compile(r"(?:([0-9]+(?:\.[0-9]+)?)\s*\*\s*)?baseline")
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How the limit of a metric is read and how its value is written."""
+    """How the limit of a metric is read and how its value is written.
+
+    Attributes:
+        limit_from_text: Reads the limit.
+        unit: Written behind a value.
+        factor: What a value is multiplied with to be written.
+        digits: How many digits of it count.
+    """
 
     limit_from_text: Callable[[object], float]
-    text_from_value: Callable[[float], str]
+    unit: str = ""
+    factor: float = 1.0
+    digits: int = 3
+
+    def text_from_value(self, value: float) -> str:
+        """Write a value with its unit."""
+        return text_from_number(value * self.factor, self.digits) + self.unit
+
+    def texts_apart(self, value: float, limit: float) -> tuple[str, str]:
+        """Write a value and its limit with as many digits as tell the two apart."""
+        shown, wanted = texts_apart(value * self.factor, limit * self.factor, self.digits)
+        return shown + self.unit, wanted + self.unit
 
 
 def _number_from_text(text: object) -> float:
@@ -45,14 +71,10 @@ def _number_from_text(text: object) -> float:
     return float(text)
 
 
-def _text_from_ms(value_ms: float) -> str:
-    return f"{value_ms:.3g} ms" if value_ms < 1e3 else f"{value_ms:,.0f} ms"
-
-
-_LATENCY: Final = Kind(lambda text: seconds_from_text(text) * 1e3, _text_from_ms)
-_SHARE: Final = Kind(share_from_text, lambda value: f"{value * 100:.3g} %")
-_RATE: Final = Kind(rate_from_text, lambda value: f"{value:.4g}/s")
-_NUMBER: Final = Kind(_number_from_text, lambda value: f"{value:.3g}")
+_LATENCY: Final = Kind(lambda text: seconds_from_text(text) * 1e3, " ms")
+_SHARE: Final = Kind(share_from_text, " %", factor=100.0)
+_RATE: Final = Kind(rate_from_text, "/s", digits=4)
+_NUMBER: Final = Kind(_number_from_text)
 
 METRICS: Final[dict[str, Kind]] = {
     "mean": _LATENCY,
@@ -64,6 +86,8 @@ METRICS: Final[dict[str, Kind]] = {
     "correct": _SHARE,
     "queue_share": _SHARE,
     "gpu_utilization": _SHARE,
+    "server_memory_growth": _SHARE,
+    "generator_memory_growth": _SHARE,
     "rate": _RATE,
     "throughput": _RATE,
     "max_rate": _RATE,
@@ -78,8 +102,14 @@ SENTENCE_SCHEMA: Final[dict[str, Any]] = {
 }
 """What the JSON Schema says of a sentence, for editors: more than that it is text, less than the grammar."""
 
-SERVER_METRICS: Final = frozenset({"queue_mean", "compute_mean", "queue_share", "batch_mean", "gpu_utilization"})
-"""Metrics that the server gives, not the requests."""
+MODEL_METRICS: Final = frozenset({"queue_mean", "compute_mean", "queue_share", "batch_mean"})
+"""Metrics of the server's own counters of its models."""
+
+TIMELINE_METRICS: Final = frozenset({"gpu_utilization", "server_memory_growth", "generator_memory_growth"})
+"""Metrics of what was observed beside the requests, second by second."""
+
+OBSERVED_METRICS: Final = MODEL_METRICS | TIMELINE_METRICS
+"""Metrics that requests do not give."""
 
 SEARCH_METRICS: Final = frozenset({"max_rate", "max_users"})
 """Metrics of a search as a whole."""

@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from tritonforge_client.extras import require_extra
 from tritonforge_generator.declared import DeclaredModel, PlacedError, read_declared
 from tritonforge_load.campaign.assertion import (
+    OBSERVED_METRICS,
     SEARCH_METRICS,
     SENTENCE_SCHEMA,
-    SERVER_METRICS,
     Assertion,
     assertion_from_text,
 )
@@ -136,7 +136,7 @@ class Gate(DeclaredModel):
             return self
         if not self.parsed.relative_to_baseline:
             raise PlacedError("only differences from a baseline can be significant", at=("if",), action="Remove it")
-        if self.parsed.metric in SERVER_METRICS | SEARCH_METRICS:
+        if self.parsed.metric in OBSERVED_METRICS | SEARCH_METRICS:
             raise PlacedError(f"the noise of {self.parsed.metric} is not known", at=("if",), action="Remove it")
         return self
 

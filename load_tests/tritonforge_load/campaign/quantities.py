@@ -1,7 +1,8 @@
-"""Durations, shares and rates as people write them: ``20s``, ``0.1%``, ``800/s``."""
+"""Durations, shares and rates as people write them: ``20s``, ``0.1%``, ``800/s``; figures as they are written back."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -18,6 +19,7 @@ _SECONDS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION_PATTERN: Final = rf"^{_NUMBER}\s*(us|ms|s|m|h)$"
 _SHARE_PATTERN: Final = rf"^{_NUMBER}\s*%$"
 _RATE_PATTERN: Final = rf"^{_NUMBER}\s*/\s*s$"
+_MOST_DIGITS: Final = 16  # a float has no more
 
 
 def seconds_from_text(text: object) -> float:
@@ -72,6 +74,35 @@ def rate_from_text(text: object) -> float:
     if match is None:
         raise ValueError(f"expected a rate like 800/s, got {text!r}")
     return float(match[1])
+
+
+def text_from_number(value: float, digits: int = 3) -> str:
+    """Write a figure with so many significant digits and no exponent, thousands apart.
+
+    Args:
+        value: Any number.
+        digits: How many digits count; zeros at the end are left out behind the point.
+    """
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])
+    text = f"{value:,.{max(0, digits - 1 - exponent)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def texts_apart(value: float, limit: float, digits: int = 3) -> tuple[str, str]:
+    """Write a figure and its limit with as many digits as tell the two apart: never "25 is not below 25".
+
+    Args:
+        value: The figure.
+        limit: What it is compared with.
+        digits: How many digits count at least.
+    """
+    for count in range(digits, _MOST_DIGITS):
+        texts = text_from_number(value, count), text_from_number(limit, count)
+        if value == limit or texts[0] != texts[1]:
+            return texts
+    return repr(value), repr(limit)
 
 
 def _positive(value: float) -> float:

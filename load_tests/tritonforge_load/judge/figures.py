@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tritonforge_load.campaign.assertion import SERVER_METRICS, percent_of
+from tritonforge_load.campaign.assertion import MODEL_METRICS, TIMELINE_METRICS, percent_of
 from tritonforge_load.campaign.file import Campaign
 from tritonforge_load.measure.results import RunResult
 from tritonforge_load.measure.rows import ALL_WORKLOADS, WorkloadResult, pooled
@@ -17,6 +17,9 @@ from tritonforge_load.observe.models import ModelFacts
 from tritonforge_load.observe.timeline import Timeline
 
 _MS_PER_S: Final = 1e3
+_BYTES_PER_MB: Final = 1e6
+_LEAST_MEMORY_SAMPLES: Final = 20
+_GENERATOR_MEMORY: Final = re.compile(r"generator\..+\.memory_bytes")
 _GPU_KINDS: Final = re.compile(r"gpu(\.[0-9]+(\.utilization)?)?")
 
 _OF_ROW: Final[dict[str, Callable[[WorkloadResult], float]]] = {
@@ -95,9 +98,9 @@ def figure_of(
         campaign: Says which model a workload calls.
         timeline: What was observed of the server.
     """
-    if metric == "gpu_utilization":
-        return _gpu_utilization(runs, timeline)
-    if metric in SERVER_METRICS:
+    if metric in TIMELINE_METRICS:
+        return _OF_TIMELINE[metric](runs, timeline)
+    if metric in MODEL_METRICS:
         models = {entry.model for entry in campaign.workload if workload in {None, entry.name}}
         return _of_server(metric, models, runs, timeline)
     row = row_of(runs, workload)
@@ -131,6 +134,38 @@ def _gpu_utilization(runs: Sequence[RunResult], timeline: Timeline) -> Figure:
     return Figure(statistics.fmean(values), f"{len(values):,} samples")
 
 
+def _server_memory_growth(runs: Sequence[RunResult], timeline: Timeline) -> Figure:
+    absent = timeline.absent.get("server.process_memory", "the server's processes were not observed")
+    return _growth(["server.process_memory_bytes"], runs, timeline, absent)
+
+
+def _generator_memory_growth(runs: Sequence[RunResult], timeline: Timeline) -> Figure:
+    """That of the load generator that grew most."""
+    names = [name for name in timeline.names() if _GENERATOR_MEMORY.fullmatch(name) is not None]
+    return _growth(names, runs, timeline, "no load generator told its memory")
+
+
+def _growth(names: Sequence[str], runs: Sequence[RunResult], timeline: Timeline, absent: str) -> Figure:
+    """The largest growth from the first tenth of the samples to the last: medians, as single samples jump."""
+    within = timeline.between(runs[0].starts_s, runs[-1].starts_s + runs[-1].duration_s)
+    found = [_growth_of(within.series(name)[1], absent) for name in names]
+    grown = [figure for figure in found if figure.value is not None]
+    return max(grown or found, key=lambda figure: figure.value or 0.0, default=_unobserved(absent))
+
+
+def _growth_of(values: Sequence[float], absent: str) -> Figure:
+    if len(values) < _LEAST_MEMORY_SAMPLES:
+        return _unobserved(f"{len(values)} samples of memory, {_LEAST_MEMORY_SAMPLES} needed" if values else absent)
+    count = len(values) // 10
+    first, last = (statistics.median(part) for part in (values[:count], values[-count:]))
+    sizes = f"{first / _BYTES_PER_MB:,.1f} MB at first, {last / _BYTES_PER_MB:,.1f} MB at last"
+    return Figure(last / first - 1, f"{sizes}, {len(values):,} samples")
+
+
+def _unobserved(reason: str) -> Figure:
+    return Figure(None, absent=reason, observed=False)
+
+
 def _of_server(metric: str, models: set[str], runs: Sequence[RunResult], timeline: Timeline) -> Figure:
     facts = [entry for run in runs for entry in run.models if entry.model in models]
     if len(facts) < len(runs) * len(models) or not facts:
@@ -144,6 +179,13 @@ def _of_server(metric: str, models: set[str], runs: Sequence[RunResult], timelin
     if math.isnan(value):
         return Figure(None, absent=f"the server says that it answered no request of {', '.join(sorted(models))}")
     return Figure(value, f"{sum(entry.requests for entry in facts):,} requests in the server's counters")
+
+
+_OF_TIMELINE: Final[dict[str, Callable[[Sequence[RunResult], Timeline], Figure]]] = {
+    "gpu_utilization": _gpu_utilization,
+    "server_memory_growth": _server_memory_growth,
+    "generator_memory_growth": _generator_memory_growth,
+}
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -125,7 +125,7 @@ class _Judge:
     def judged(self) -> _Judged:
         """Verdict, value and reason."""
         if self.phase.invalid:
-            return "invalid", None, f"the phase is invalid: {'; '.join(self.phase.invalid)}"
+            return "invalid", None, "the phase is invalid"  # for reasons that stand with the phase, once for all gates
         search = self.phase.search
         if search is not None and search.found is None:
             # Where the generator was the limit, nothing is known of the server.
@@ -142,7 +142,7 @@ class _Judge:
             return self._if_significant(figure.value, limit.value, f"{limit.text} ({figure.basis})")
         told = self._told(figure.value, limit.value)
         if told.holds is None:
-            shown, wanted = (self.assertion.kind.text_from_value(value) for value in (figure.value, limit.value))
+            shown, wanted = self.assertion.kind.texts_apart(figure.value, limit.value)
             asked = f"{shown} for {self.assertion.operator} {wanted}{limit.text}"
             doubt = f"cannot be told with {self.gate.confidence * 100:g} % confidence: {told.doubt}"
             return "inconclusive", figure.value, f"{asked} {doubt}"
@@ -239,5 +239,5 @@ class _Judge:
 
 
 def _sentence(assertion: Assertion, value: float, limit: float, *, holds: bool) -> str:
-    shown, wanted = assertion.kind.text_from_value(value), assertion.kind.text_from_value(limit)
+    shown, wanted = assertion.kind.texts_apart(value, limit)
     return f"{shown} {'is' if holds else 'is not'} {assertion.operator} {wanted}"

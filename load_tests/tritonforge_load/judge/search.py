@@ -6,8 +6,8 @@ stretch between the highest that held and the lowest that failed is halved until
 load that comes out is played again. When it then fails, chance had decided: it counts as failed, the search goes on
 below it, and after each further time in a stretch that begins twice as far below.
 
-A load at which the generator did not keep up says nothing about the server. As a moment's pause of its host is enough for
-that, it is played once more before the search gives up there.
+A load at which the generator did not keep up says nothing about the server. As a moment's pause of its host is enough
+for that, it is played once more before the search gives up there.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tritonforge_load.campaign.file import Validity
+from tritonforge_load.campaign.quantities import texts_apart
 from tritonforge_load.measure.results import RunResult
 
 MOST_CLOCK_ERROR_S: Final = 0.05
@@ -34,18 +35,19 @@ def _reasons(run: RunResult, validity: Validity) -> Iterator[str]:
         lost, workers = generator.workers_lost, generator.workers
         yield f"{lost} of {workers} workers of the load generator were lost: see their output"
     if generator.clock_error_s > MOST_CLOCK_ERROR_S:
-        error_ms, bound_ms = generator.clock_error_s * 1e3, MOST_CLOCK_ERROR_S * 1e3
-        yield f"the workers may have begun {error_ms:.3g} ms apart, more than {bound_ms:g} ms: mend their network"
+        error_ms, bound_ms = texts_apart(generator.clock_error_s * 1e3, MOST_CLOCK_ERROR_S * 1e3)
+        yield f"the workers may have begun {error_ms} ms apart, more than {bound_ms} ms: mend their network"
     if generator.scheduled:
         sent = total.sent + total.shed
         if sent < validity.achieved * generator.scheduled:
-            share, bound = sent / generator.scheduled * 100, validity.achieved * 100
+            share, bound = texts_apart(sent / generator.scheduled * 100, validity.achieved * 100, 4)
             due = f"{sent:,} of {generator.scheduled:,} requests due"
-            yield f"{share:.4g} % of the load was sent, less than {bound:g} % ({due}): add workers"
+            yield f"{share} % of the load was sent, less than {bound} % ({due}): add workers"
     # Not a number, for a closed phase, is not late.
-    slip_ms, bound_ms = total.slip_ms(99.0), validity.slip_p99_s * 1e3
-    if slip_ms >= bound_ms:
-        yield f"requests were sent {slip_ms:.3g} ms late (p99), not below {bound_ms:g} ms: add workers or free the host"
+    slip_s = total.slip_ms(99.0) / 1e3
+    if slip_s >= validity.slip_p99_s:
+        slip_ms, bound_ms = texts_apart(slip_s * 1e3, validity.slip_p99_s * 1e3)
+        yield f"requests were sent {slip_ms} ms late (p99), not below {bound_ms} ms: add workers or free the host"
     if generator.cpu_share is not None and generator.cpu_share >= validity.generator_cpu:
-        share, bound = generator.cpu_share * 100, validity.generator_cpu * 100
-        yield f"the busiest load generator took {share:.3g} % of its core, not below {bound:g} %: add workers"
+        share, bound = texts_apart(generator.cpu_share * 100, validity.generator_cpu * 100)
+        yield f"the busiest load generator took {share} % of its core, not below {bound} %: add workers"

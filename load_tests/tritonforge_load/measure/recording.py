@@ -7,21 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tritonforge_load.measure.histogram import Histogram
-
-
-@dataclass(slots=True)
-class Second:
-    """Requests that were meant for one second of a run.
-
-    Attributes:
-        latency: Durations of those that were answered.
-        errors: How many failed.
-        shed: How many were not sent.
-    """
-
-    latency: Histogram = field(default_factory=Histogram)
-    errors: int = 0
-    shed: int = 0
+from tritonforge_load.measure.seconds import Second, Seconds
 
 
 @dataclass(slots=True)
@@ -49,7 +35,7 @@ class Cell:
     shed: int = 0
     checked: int = 0
     correct: int = 0
-    seconds: dict[int, Second] = field(default_factory=dict)
+    seconds: Seconds = field(default_factory=Seconds)
 
     def record(self, second: int, latency_ns: int, rows: int, error: str | None) -> None:
         """Add one request of a closed phase.
@@ -60,7 +46,7 @@ class Cell:
             rows: Its rows.
             error: Class of its failure; ``None`` when it was answered.
         """
-        within = self._second(second)
+        within = self.seconds.at(second)
         if error is not None:
             self.errors[error] = self.errors.get(error, 0) + 1
             within.errors += 1
@@ -94,13 +80,7 @@ class Cell:
             second: As in ``record``.
         """
         self.shed += 1
-        self._second(second).shed += 1
-
-    def _second(self, second: int) -> Second:
-        within = self.seconds.get(second)
-        if within is None:
-            within = self.seconds[second] = Second()
-        return within
+        self.seconds.at(second).shed += 1
 
     @property
     def failed(self) -> int:
@@ -124,7 +104,7 @@ class Cell:
         for error, count in other.errors.items():
             self.errors[error] = self.errors.get(error, 0) + count
         for second, theirs in other.seconds.items():
-            ours = self._second(second)
+            ours = self.seconds.at(second)
             ours.latency.merge(theirs.latency)
             ours.errors += theirs.errors
             ours.shed += theirs.shed
@@ -155,7 +135,9 @@ class Cell:
             shed=data["shed"],
             checked=data["checked"],
             correct=data["correct"],
-            seconds={second: Second(Histogram.from_dict(it), *counts) for second, it, *counts in data["seconds"]},
+            seconds=Seconds(
+                {second: Second(Histogram.from_dict(it), *counts) for second, it, *counts in data["seconds"]}
+            ),
         )
 
 

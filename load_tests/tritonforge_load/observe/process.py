@@ -7,9 +7,9 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-_STATM: Final = Path("/proc/self/statm")
+_PROC: Final = Path("/proc")
 _RESIDENT_FIELD: Final = 1  # proc(5): size, resident, shared, ... in pages
 
 
@@ -46,7 +46,6 @@ class ProcessMeter:
     def __init__(self, at_s: float) -> None:
         self._at_s = at_s
         self._cpu_s = time.process_time()
-        self._page_bytes = os.sysconf("SC_PAGE_SIZE")
 
     def sample(self, at_s: float) -> ProcessReading:
         """What was taken since the last reading.
@@ -57,5 +56,17 @@ class ProcessMeter:
         cpu_s = time.process_time()
         elapsed_s, used_s = at_s - self._at_s, cpu_s - self._cpu_s
         self._at_s, self._cpu_s = at_s, cpu_s
-        pages = int(_STATM.read_bytes().split()[_RESIDENT_FIELD])
-        return ProcessReading(used_s / elapsed_s if elapsed_s > 0 else math.nan, pages * self._page_bytes)
+        return ProcessReading(used_s / elapsed_s if elapsed_s > 0 else math.nan, resident_bytes("self"))
+
+
+def resident_bytes(process: int | Literal["self"]) -> int:
+    """Resident memory of a process.
+
+    Args:
+        process: Its id.
+
+    Raises:
+        OSError: There is no such process.
+    """
+    pages = int((_PROC / str(process) / "statm").read_bytes().split()[_RESIDENT_FIELD])
+    return pages * os.sysconf("SC_PAGE_SIZE")

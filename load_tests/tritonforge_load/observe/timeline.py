@@ -27,6 +27,7 @@ name                                what
 ``gpu.<i>.temperature_c``           temperature, now
 ``server.cpu_share``                use of all cores of the server's host, 0 to 1; now
 ``server.memory_bytes``             memory in use on the server's host, now
+``server.process_memory_bytes``     resident memory of the server's processes, where they are on this host, now
 ``server.pinned_memory_bytes``      use of the server's pool of pinned memory, now
 ``generator.<worker>.cpu_share``    CPU time of a load generator, in cores: 1 is one whole core
 ``generator.<worker>.memory_bytes`` resident memory of a load generator, now
@@ -40,12 +41,13 @@ A value that could not be observed is not there, and ``absent`` says why, under 
 - ``statistics``: no model could be read; ``model.<name>``: one could not; ``rejected``: ``rejected_per_s`` of all.
 - ``gpu``: nothing of GPUs; ``gpu.clocks`` and ``gpu.temperature``: these of all GPUs; ``gpu.<i>``: one GPU; and
   ``gpu.<i>.utilization``, ``.memory``, ``.power``, ``.clocks`` or ``.temperature``: these of one GPU.
-- ``server.cpu``, ``server.memory``, ``server.pinned_memory``, ``generator.<worker>``.
+- ``server.cpu``, ``server.memory``, ``server.process_memory``, ``server.pinned_memory``, ``generator.<worker>``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from array import array
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +63,23 @@ class Sample:
 
     at_s: float
     values: dict[str, float]
+
+
+class Samples:
+    """Samples as they come, kept small: names once, and the values of a moment side by side."""
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._kept: list[tuple[float, tuple[str, ...], array[float]]] = []
+
+    def add(self, sample: Sample) -> None:
+        """Keep one."""
+        names = tuple(sample.values)
+        self._kept.append((sample.at_s, self._names.setdefault(names, names), array("d", sample.values.values())))
+
+    def __iter__(self) -> Iterator[Sample]:
+        for at_s, names, values in sorted(self._kept, key=lambda one: one[0]):
+            yield Sample(at_s, dict(zip(names, values, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)

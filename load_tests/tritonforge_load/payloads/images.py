@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -17,10 +19,13 @@ from tritonforge_load.campaign import InputSource
 from tritonforge_load.payloads.dims import closed_dims
 
 Layout: TypeAlias = Literal["NCHW", "NHWC"]
+Say: TypeAlias = Callable[[str], None]
 
 _SUFFIXES: Final = frozenset({".jpeg", ".jpg", ".png"})
 _MODES: Final = {1: "L", 3: "RGB", 4: "RGBA"}
 _SCALE: Final = 1 / 255
+_SAY_EVERY_S: Final = 2.0
+_TURN_EVERY_S, _TURN_S = 0.02, 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +58,14 @@ class ImageRows:
         """Memory that they take when read."""
         return self.count * math.prod(self.shape) * self.dtype.itemsize
 
-    def read(self) -> NDArray[Any]:
-        """Decode them all.
+    def read(self, say: Say | None = None) -> NDArray[Any]:
+        """Decode them all, one after the other: beside the rows, one image is in memory.
+
+        In Locust's process everything else has its turn now and then, so that a worker goes on answering its master.
+        Threads would not do there: locks are gevent's, on which threads can wait for ever.
+
+        Args:
+            say: Told every two seconds how far it is.
 
         Returns:
             Shape ``(count, *shape)``.
@@ -64,9 +75,16 @@ class ImageRows:
             MissingExtraError: Pillow is not installed.
         """
         rows = np.empty((self.count, *self.shape), self.dtype)
-        for row, path in zip(rows, self.files, strict=True):
+        said_s = turned_s = time.perf_counter()
+        for number, path in enumerate(self.files):
             pixels = self._values(self._pixels(path))
-            row[...] = (pixels.transpose(2, 0, 1) if self.layout == "NCHW" else pixels).reshape(self.shape)
+            rows[number] = (pixels.transpose(2, 0, 1) if self.layout == "NCHW" else pixels).reshape(self.shape)
+            if say is not None and time.perf_counter() - said_s >= _SAY_EVERY_S:
+                said_s = time.perf_counter()
+                say(f"{self.place}: {number + 1:,} of {self.count:,} images are read")
+            if time.perf_counter() - turned_s >= _TURN_EVERY_S:
+                time.sleep(_TURN_S)  # no time at all would let the others go on, but not hear of what came in
+                turned_s = time.perf_counter()
         return rows
 
     def _values(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:

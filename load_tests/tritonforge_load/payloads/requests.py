@@ -16,7 +16,7 @@ from tritonforge_generator.errors import SpecError
 from tritonforge_load.campaign import InputSource, Workload
 from tritonforge_load.payloads.arrays import StoredArray, stored_array
 from tritonforge_load.payloads.dims import closed_dims
-from tritonforge_load.payloads.images import ImageRows, image_rows
+from tritonforge_load.payloads.images import ImageRows, Say, image_rows
 from tritonforge_load.payloads.random_values import (
     default_source,
     given_dims,
@@ -48,7 +48,7 @@ class Request:
     first_row: int
 
 
-def requests_of(workload: Workload, spec: ModelSpec, *, base: Path, seed: int) -> list[Request]:
+def requests_of(workload: Workload, spec: ModelSpec, *, base: Path, seed: int, say: Say | None = None) -> list[Request]:
     """Make the requests of a workload.
 
     Args:
@@ -56,6 +56,7 @@ def requests_of(workload: Workload, spec: ModelSpec, *, base: Path, seed: int) -
         spec: Contract of its model, as the server gave it.
         base: Folder that relative paths start from.
         seed: Random values follow from it.
+        say: Told how far it is, where many images take long.
 
     Returns:
         At least one request. With arrays or images, their rows in order, each in one request.
@@ -81,7 +82,9 @@ def requests_of(workload: Workload, spec: ModelSpec, *, base: Path, seed: int) -
     made = {name: source for name, source in sources.items() if name not in stored}
     plan = _row_plan(place, workload, stored, made)
     _check_memory(place, stored, made, tensors, plan)
-    arrays = {name: _as_text(rows.read()) for name, rows in stored.items()}
+    arrays = {
+        name: rows.read(say) if isinstance(rows, ImageRows) else _as_text(rows.read()) for name, rows in stored.items()
+    }
     made_before: dict[tuple[str, int, int], NDArray[Any]] = {}
     requests = []
     for number, (first_row, rows) in enumerate(plan):

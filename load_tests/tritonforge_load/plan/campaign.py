@@ -15,6 +15,7 @@ from tritonforge_load.arrivals.runs import Run, Runs
 from tritonforge_load.campaign import Campaign, ClosedPhase, CurvePhase, Phase, SearchPhase
 from tritonforge_load.judge.search import longest_steps, usual_steps
 from tritonforge_load.measure import read_result
+from tritonforge_load.payloads import MEMORY_LIMIT_BYTES
 from tritonforge_load.plan.files import FilePlan, PayloadPlan, files_of
 from tritonforge_load.plan.gates import Expected, GatePlan, gates_of
 
@@ -58,6 +59,7 @@ class CampaignPlan:
         phases: Its phases, in order.
         files: What it reads before load starts.
         payloads: The values that it sends.
+        workloads: How many workloads it has.
         prebuilt: Whether requests are encoded once, which takes as much memory again.
         gates: Whether each gate can be decided.
         problems: What keeps it from running: files that are not there, or hold something else.
@@ -69,6 +71,7 @@ class CampaignPlan:
     phases: tuple[PhasePlan, ...]
     files: tuple[FilePlan, ...]
     payloads: tuple[PayloadPlan, ...]
+    workloads: int
     prebuilt: bool
     gates: tuple[GatePlan, ...]
     problems: tuple[str, ...]
@@ -89,13 +92,23 @@ class CampaignPlan:
         sizes = [payload.size_bytes for payload in self.payloads]
         if any(size is None for size in sizes):
             return None
-        return sum(size for size in sizes if size is not None) * (2 if self.prebuilt else 1) * self.workers
+        return sum(size for size in sizes if size is not None) * self._copies
+
+    @property
+    def payload_limit_bytes(self) -> int:
+        """Memory that the values may take in all processes together; one that takes more is refused before it sends."""
+        return MEMORY_LIMIT_BYTES * self.workloads * self._copies
+
+    @property
+    def _copies(self) -> int:
+        return (2 if self.prebuilt else 1) * self.workers
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as JSON can hold it."""
         files = [{**asdict(one), "path": str(one.path)} for one in self.files]
-        totals = {"duration_s": self.duration_s, "longest_s": self.longest_s, "payload_bytes": self.payload_bytes}
-        return {**asdict(self), "files": files, **totals}
+        totals = {"duration_s": self.duration_s, "longest_s": self.longest_s}
+        memory = {"payload_bytes": self.payload_bytes, "payload_limit_bytes": self.payload_limit_bytes}
+        return {**asdict(self), "files": files, **totals, **memory}
 
     @property
     def undecidable(self) -> tuple[GatePlan, ...]:
@@ -130,6 +143,7 @@ def plan_from_campaign(campaign: Campaign, base: Path) -> CampaignPlan:
         phases=tuple(phases),
         files=tuple(one for one in found if isinstance(one, FilePlan)),
         payloads=tuple(one for one in found if isinstance(one, PayloadPlan)),
+        workloads=len(campaign.workload),
         prebuilt=campaign.transport.prebuilt,
         gates=tuple(gates),
         problems=tuple(dict.fromkeys(problems)),

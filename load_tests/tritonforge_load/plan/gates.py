@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from tritonforge_load.campaign import Assertion, Campaign, Gate, Phase, SearchPhase, assertion_from_text
-from tritonforge_load.campaign.assertion import SEARCH_METRICS, SERVER_METRICS
+from tritonforge_load.campaign.assertion import OBSERVED_METRICS, SEARCH_METRICS
 from tritonforge_load.judge.gates import requests_for_gate
 from tritonforge_load.judge.samples import share_below, share_over
 
@@ -75,9 +75,8 @@ def _plan_gate(campaign: Campaign, phase: Phase, gate: Gate, expected: Expected)
 
     if assertion.metric in SEARCH_METRICS:
         return told("yes", _search_reason(phase, assertion))
-    if assertion.metric in SERVER_METRICS:
-        watched = campaign.observe.metrics if assertion.metric == "gpu_utilization" else campaign.observe.server
-        return told("depends", "if the server tells it") if watched else told("no", "observe turns it off")
+    if assertion.metric in OBSERVED_METRICS:
+        return told(*_observed(campaign, assertion.metric))
     if assertion.relative_to_baseline:
         return told("depends", "on the baseline's value")
     count, needed = _count(campaign, assertion, expected), requests_for_gate(gate)
@@ -91,6 +90,16 @@ def _plan_gate(campaign: Campaign, phase: Phase, gate: Gate, expected: Expected)
     if count < needed:
         return told("depends" if expected.at_least else "no", shown, needed, count)
     return told("yes", f"{shown}{_room(assertion, gate.confidence, count)}", needed, count)
+
+
+def _observed(campaign: Campaign, metric: str) -> tuple[Decidable, str]:
+    """Whether a metric that requests do not give is watched."""
+    if metric == "generator_memory_growth":
+        return "yes", "load generators always tell their memory"
+    watched = campaign.observe.metrics if metric == "gpu_utilization" else campaign.observe.server
+    if not watched:
+        return "no", "observe turns it off"
+    return "depends", "if the server is on this host" if metric == "server_memory_growth" else "if the server tells it"
 
 
 def _plan_step(campaign: Campaign, phase: SearchPhase, assertion: Assertion, first: Expected) -> GatePlan:
@@ -148,7 +157,7 @@ def _plain_reason(campaign: Campaign, assertion: Assertion, expected: Expected) 
         )
         / expected.duration_s
     )
-    shown = assertion.kind.text_from_value(sent_per_s)
+    shown, _ = assertion.kind.texts_apart(sent_per_s, assertion.limit)
     return f"{shown} are sent" if sent_per_s >= assertion.limit else f"fails: only {shown} are sent"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,12 +31,13 @@ class ModelFit:
     size_bytes: int
 
 
-def fits_of(campaign: Campaign, base: Path) -> list[ModelFit | SpecError]:
+def fits_of(campaign: Campaign, base: Path, *, say: Callable[[str], None] | None = None) -> list[ModelFit | SpecError]:
     """Make the requests of every workload as a run does, and send none.
 
     Args:
         campaign: The campaign, with the server that is asked.
         base: Folder that relative paths start from.
+        say: Told how far it is, where many images take long.
 
     Returns:
         For each workload that it fits, or why it does not.
@@ -47,15 +49,17 @@ def fits_of(campaign: Campaign, base: Path) -> list[ModelFit | SpecError]:
     try:
         with Client(target.url) as client:
             client.wait_ready(timeout_s=target.wait_ready_s)
-            return [_fit(client, workload, campaign, base) for workload in campaign.workload]
+            return [_fit(client, workload, campaign, base, say) for workload in campaign.workload]
     except TritonError as error:
         raise LoadError(f"{target.url}: {error}") from error
 
 
-def _fit(client: Client, workload: Workload, campaign: Campaign, base: Path) -> ModelFit | SpecError:
+def _fit(
+    client: Client, workload: Workload, campaign: Campaign, base: Path, say: Callable[[str], None] | None
+) -> ModelFit | SpecError:
     try:
         client.wait_ready(workload.model, timeout_s=campaign.target.wait_ready_s)
-        requests = requests_of(workload, client.spec(workload.model), base=base, seed=campaign.seed)
+        requests = requests_of(workload, client.spec(workload.model), base=base, seed=campaign.seed, say=say)
         check_of(workload, requests, base=base)
     except SpecError as error:
         return error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -35,6 +36,24 @@ def check_outputs(formats: Sequence[str]) -> None:
     if "html" in formats:
         require_extra("jinja2", "report")
         require_extra("matplotlib", "report")
+
+
+def check_folder(folder: Path, *, action: str) -> None:
+    """Check that files can be written to a folder, before load starts; it is made if missing.
+
+    Args:
+        folder: The folder.
+        action: What to do if not.
+
+    Raises:
+        LoadError: They cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return
+    except OSError as error:
+        raise LoadError(f"{folder}: outputs cannot be written: {error.strerror}", action=action) from error
 
 
 def write_outputs(result: CampaignResult, folder: Path, formats: Sequence[str]) -> tuple[Path, ...]:

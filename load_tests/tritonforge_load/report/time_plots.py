@@ -32,6 +32,7 @@ _MINUTES_FROM_S: Final = 300.0
 _LETTER_SHARE: Final = 0.019  # of the time axis, that a letter of a phase's name takes
 _MARKED_UP_TO: Final = 1  # a line through so few points is not seen without marks
 _BYTES_PER_GB: Final = 1e9
+_BYTES_PER_MB: Final = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ def observed_plots(result: CampaignResult) -> list[Plot]:
         result: The result.
 
     Returns:
-        Queue and compute of the models, GPUs, and CPUs, each where there is data for it.
+        Queue and compute of the models, GPUs, CPUs and memory, each where there is data for it.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -198,6 +199,13 @@ def observed_plots(result: CampaignResult) -> list[Plot]:
         _plot("gpu-power", "GPU power, W", _gpus(timeline, "power_w"), axis, lambda value: f"{value:,.0f} W"),
         _plot("gpu-clocks", "GPU clocks, MHz", _clocks(timeline), axis, lambda value: f"{value:,.0f} MHz"),
         _plot("cpu", "CPU of server and generators, %", _cpus(timeline), axis, lambda value: percent(value / 100)),
+        _plot(
+            "memory",
+            "Memory of server and generators, MB",
+            _memories(timeline),
+            axis,
+            lambda value: size(round(value * _BYTES_PER_MB)),
+        ),
     ]
     return [plot for plot in made if plot is not None]
 
@@ -252,14 +260,24 @@ def _clocks(timeline: Timeline) -> list[_Line]:
 
 def _cpus(timeline: Timeline) -> list[_Line]:
     server = _Line("server, of all cores", _thin(timeline, "server.cpu_share", 100.0), SERIES[0])
-    workers = [
-        _thin(timeline, name, 100.0)
-        for name in timeline.names()
-        if re.fullmatch(r"generator\..+\.cpu_share", name) is not None
-    ]
-    busiest = sorted(workers, key=lambda drawn: -max(_finite(drawn.values), default=0.0))[:1]
-    label = "generator" if len(workers) == 1 else f"busiest of {len(workers)} generators"
-    return [server, *(_Line(f"{label}, of one core", drawn, SERIES[1]) for drawn in busiest)]
+    busiest, workers = _highest_generator(timeline, "cpu_share", 100.0)
+    label = "generator" if workers == 1 else f"busiest of {workers} generators"
+    return [server, _Line(f"{label}, of one core", busiest, SERIES[1])]
+
+
+def _memories(timeline: Timeline) -> list[_Line]:
+    server = _Line("server", _thin(timeline, "server.process_memory_bytes", 1 / _BYTES_PER_MB), SERIES[0])
+    largest, workers = _highest_generator(timeline, "memory_bytes", 1 / _BYTES_PER_MB)
+    label = "generator" if workers == 1 else f"largest of {workers} generators"
+    return [server, _Line(label, largest, SERIES[1])]
+
+
+def _highest_generator(timeline: Timeline, what: str, scale: float) -> tuple[Thinned, int]:
+    """The line of the load generator that comes highest, and how many generators there are."""
+    pattern = rf"generator\..+\.{what}"
+    drawn = [_thin(timeline, name, scale) for name in timeline.names() if re.fullmatch(pattern, name) is not None]
+    highest = max(drawn, key=lambda one: max(_finite(one.values), default=0.0), default=Thinned((), ()))
+    return highest, len(drawn)
 
 
 def _coloured(found: Sequence[tuple[str, Thinned]]) -> list[_Line]:

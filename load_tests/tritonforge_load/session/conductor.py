@@ -34,6 +34,7 @@ _SETTLE_S: Final = 0.5
 _LOCAL_LEAD_S, _REMOTE_LEAD_S = 0.1, 0.4
 _PINGS: Final = 5
 _POLL_S: Final = 0.02
+_SAME_CAMPAIGN: Final = "give it the same file, --url and --set"
 
 
 class StoppedError(Exception):
@@ -317,7 +318,9 @@ class Conductor:
             for what, ours in self._identity.items():
                 theirs = self._ready[worker].get(what, "nothing")
                 if theirs != ours:
-                    raise StoppedError(f"worker {worker}: {what}: expected {ours} as the master has, got {theirs}")
+                    action = _SAME_CAMPAIGN if what.startswith("campaign") else "install the same release there"
+                    difference = f"{what}: expected {ours} as the master has, got {theirs}"
+                    raise StoppedError(f"worker {worker}: {difference}: {action}")
 
     def _read_clocks(self, workers: set[str]) -> None:
         if workers == {LOCAL}:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -130,8 +130,11 @@ class Generator:
         self._fared: list[tuple[float, float, int]] = []
         self._open_run = _OpenRun()
 
-    def prepare(self) -> None:
+    def prepare(self, say: Callable[[str], None] | None = None) -> None:
         """Wait for the server and the models, and make the requests.
+
+        Args:
+            say: Told how far it is, where many images take long.
 
         Raises:
             SpecError: The campaign does not fit the models.
@@ -143,7 +146,7 @@ class Generator:
             for workload in self.campaign.workload:
                 client.wait_ready(workload.model, timeout_s=target.wait_ready_s)
                 spec = client.spec(workload.model)
-                requests = requests_of(workload, spec, base=self._base, seed=self.campaign.seed)
+                requests = requests_of(workload, spec, base=self._base, seed=self.campaign.seed, say=say)
                 check = check_of(workload, requests, base=self._base)
                 prepared, turn = self._prepared(client, spec, requests), self._turn(len(requests))
                 self.sources.append(Source(workload, spec, requests, check, prepared, turn))

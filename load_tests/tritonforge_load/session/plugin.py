@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tritonforge_client.errors import TritonError
 from tritonforge_client.extras import require_extra
 from tritonforge_generator.errors import SpecError, TritonforgeError
+from tritonforge_generator.report.pages import write_whole
 from tritonforge_load.session.session import Session
 from tritonforge_load.users import close_clients
 
@@ -61,10 +63,7 @@ def _start_session(environment: Environment, runner: Runner, **_: object) -> Non
         exit_code = error.exit_code if isinstance(error, TritonforgeError) else 1
         # A worker of this machine fails for the same reason as its master, which says so.
         if not is_worker or options.campaign_parent == 0:
-            sys.stdout.write(f"Error: {error}\n")
-            if options.campaign_result != "":
-                failure = json.dumps({"failure": str(error), "exit_code": exit_code})
-                Path(options.campaign_result).write_text(failure, encoding="utf-8")
+            _tell_failure(str(error), exit_code, options.campaign_result)
         close_clients()
         sys.exit(exit_code)
     session.install()
@@ -73,6 +72,15 @@ def _start_session(environment: Environment, runner: Runner, **_: object) -> Non
         parent = os.getppid() if options.processes else 0
     if parent != 0:
         runner.greenlet.spawn(_quit_after, parent, runner)
+
+
+def _tell_failure(text: str, exit_code: int, result_path: str) -> None:
+    """Say why nothing can be played, once: to the parent process where there is one, which tells it."""
+    if result_path != "":
+        with contextlib.suppress(OSError):  # of a full disk; then it is told here
+            write_whole(json.dumps({"failure": text, "exit_code": exit_code}), Path(result_path))
+            return
+    sys.stdout.write(f"Error: {text}\n")
 
 
 def _settings(text: str) -> dict[str, Any]:

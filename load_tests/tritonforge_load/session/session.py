@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tritonforge_client.extras import require_extra
+from tritonforge_generator.report.pages import write_whole
 from tritonforge_load.campaign import Campaign, SearchPhase, read_campaign
+from tritonforge_load.errors import LoadError
 from tritonforge_load.events import line_from_event, text_from_event
 from tritonforge_load.judge.gates import step_failures
-from tritonforge_load.measure import dict_from_result, read_result
+from tritonforge_load.measure import CampaignResult, dict_from_result, read_result
 from tritonforge_load.report.table import text_from_result
 from tritonforge_load.session.conductor import Conductor, Played, Users
 from tritonforge_load.session.generator import Generator, reported
@@ -98,7 +100,10 @@ class Session:
             SpecError: The campaign does not fit the models.
             TritonError: The server cannot be reached or is not ready.
         """
-        self.generator.prepare()
+        is_worker = isinstance(self._runner, WorkerRunner)  # all do the same; one tells
+        self.generator.prepare(None if is_worker else lambda text: self._tell({"event": "note", "text": text}))
+        if isinstance(self._runner, MasterRunner):
+            self.generator.sources.clear()  # it has seen that they can be made, and sends none
 
     def install(self) -> None:
         """Give Locust the campaign's users, shape and listeners."""
@@ -186,7 +191,19 @@ class Session:
         if self._result_path == "":
             _say(text_from_result(result))
         else:
-            Path(self._result_path).write_text(json.dumps({"result": dict_from_result(result)}), encoding="utf-8")
+            self._hand_over(result)
+
+    def _hand_over(self, result: CampaignResult) -> None:
+        """Write the result for the parent process; where that is not possible, show at least what was measured."""
+        path = Path(self._result_path)
+        try:
+            write_whole(json.dumps({"result": dict_from_result(result)}), path)
+        except OSError as error:
+            self._environment.process_exit_code = LoadError.exit_code
+            _say(text_from_result(result))
+            action = "free some space there, or name another folder for temporary files with TMPDIR"
+            text = f"the result cannot be handed on through {path.parent}: {error.strerror}; {action}"
+            self._tell({"event": "note", "text": text})
 
     def _on_quitting(self, **_: object) -> None:
         """Tell what was measured of a campaign that was stopped early."""

@@ -72,7 +72,7 @@ def _output_problems(campaign: Campaign) -> list[str]:
 def _ask_models(campaign: Campaign, base: Path, models: list[str], problems: list[str]) -> None:
     from tritonforge_load.plan.models import ModelFit, fits_of
 
-    for fit in fits_of(campaign, base):
+    for fit in fits_of(campaign, base, say=lambda text: click.echo(text, err=True)):
         if isinstance(fit, ModelFit):
             size = f"{fit.size_bytes / 2**20:,.1f} MiB"
             models.append(f"workload {fit.workload!r}: {fit.requests:,} requests for {fit.model!r}, {size}")

@@ -62,6 +62,8 @@ def _print(planned: CampaignPlan) -> None:
         print_table("Payloads", ["workload", "input", "values", "rows", "memory"], rows, wide=2)
     if planned.payload_bytes is not None:
         click.echo(f"payloads take about {_size(planned.payload_bytes)} in all processes")
+    else:
+        click.echo(f"payloads take at most {_size(planned.payload_limit_bytes)} in all processes: more is refused")
     if planned.gates:
         rows = [[one.phase, one.assertion, one.decidable, one.reason] for one in planned.gates]
         print_table("Gates", ["phase", "gate", "can be decided", "why"], rows, wide=3)

@@ -81,7 +81,7 @@ def run(
     from tritonforge_generator.cli.load.show import print_result
     from tritonforge_generator.deploy import EmbeddedTriton
     from tritonforge_load.campaign import read_campaign
-    from tritonforge_load.report.outputs import check_outputs
+    from tritonforge_load.report.outputs import check_folder, check_outputs
     from tritonforge_load.report.progress import Progress
     from tritonforge_load.runner import UnwrittenError, run_campaign
 
@@ -89,6 +89,7 @@ def run(
         raise click.UsageError("--url and --serve exclude each other: give the one server to test.")
     if html is not None:
         check_outputs(["html"])
+        check_folder(html.absolute().parent, action="Choose another path with --html")
     earlier = None if baseline is None else str(baseline.resolve())
     replaced = settings_from_options(settings, url, workers=workers, baseline=earlier)
     master = _master(workers, **listening)
@@ -134,8 +135,8 @@ def _show(result: CampaignResult, html: Path | None, *, as_json: bool) -> None:
     from tritonforge_generator.cli.load.show import print_result
     from tritonforge_load.report.outputs import write_page
 
+    print_result(result, as_json=as_json)  # first: it is there even if the page cannot be written
     if html is not None:
         write_page(result, html)
-    print_result(result, as_json=as_json)
-    if html is not None and not as_json:
-        click.echo(f"report {html}")
+        if not as_json:
+            click.echo(f"report {html}")
