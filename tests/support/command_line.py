@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,12 @@ class Done:
     stderr: str
 
 
-def tritonforge(folder: Path, *arguments: str) -> Done:
+def tritonforge(folder: Path, *arguments: str, stdin: str = "") -> Done:
     """Run the command in this process, which has its imports already; ``test_main`` starts real ones."""
-    before = Path.cwd()
+    before, own_stdin = Path.cwd(), sys.stdin
     stdout, stderr = io.StringIO(), io.StringIO()
     os.chdir(folder)
+    sys.stdin = io.StringIO(stdin)
     try:
         with redirect_stdout(stdout), redirect_stderr(stderr):
             main(list(arguments))
@@ -30,4 +32,5 @@ def tritonforge(folder: Path, *arguments: str) -> Done:
         return Done(int(ended.code or 0), stdout.getvalue(), stderr.getvalue())
     finally:
         os.chdir(before)
+        sys.stdin = own_stdin
     raise AssertionError("the command line always exits")

@@ -118,6 +118,37 @@ def embedding(path: Path) -> Path:
     return save(path, [node], inputs, [tensor("y", shape=("batch", "length", 4))], [table])
 
 
+def steps(path: Path, flag: int = TensorProto.FLOAT, correlation: int = TensorProto.INT64) -> Path:
+    """``y = x + start + id - end``: a model of sequences whose answers show every control."""
+    nodes = [
+        *(helper.make_node("Cast", [name], [f"{name}_value"], to=TensorProto.FLOAT) for name in ("start", "end", "id")),
+        helper.make_node("Add", ["x", "start_value"], ["started"]),
+        helper.make_node("Add", ["started", "id_value"], ["named"]),
+        helper.make_node("Sub", ["named", "end_value"], ["y"]),
+    ]
+    controls = [tensor("start", flag, ("batch", 1)), tensor("end", flag, ("batch", 1))]
+    inputs = [tensor("x"), *controls, tensor("id", correlation, ("batch", 1))]
+    return save(path, nodes, inputs, [tensor("y")])
+
+
+def accumulator(path: Path) -> Path:
+    """``y = sum_out = x + sum``: a model whose state the server keeps."""
+    nodes = [helper.make_node("Add", ["x", "sum"], ["y"]), helper.make_node("Identity", ["y"], ["sum_out"])]
+    return save(path, nodes, [tensor("x"), tensor("sum")], [tensor("y"), tensor("sum_out")])
+
+
+def ragged(path: Path) -> Path:
+    """Sums the elements of each request: ``x`` holds those of all, ``ends`` where each one's end."""
+    nodes = [
+        helper.make_node("Cast", ["ends"], ["last"], to=TensorProto.INT64),
+        helper.make_node("CumSum", ["x", "axis"], ["sums"]),
+        helper.make_node("Gather", ["sums", "last"], ["y"]),
+    ]
+    inputs = [tensor("x", shape=("elements",)), tensor("ends", TensorProto.INT32, ("requests", 1))]
+    axis = numpy_helper.from_array(np.array(0, np.int64), "axis")
+    return save(path, nodes, inputs, [tensor("y", shape=("requests", 1))], [axis])
+
+
 KINDS: dict[str, tuple[Callable[[Path], Path], int]] = {
     "linear": (linear, 32),
     "external": (lambda path: linear(path, external=True), 32),

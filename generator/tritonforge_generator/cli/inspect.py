@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,28 @@ import click
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path, exists=True), metavar="MODEL.onnx|MODEL.plan|REPOSITORY")
+@click.argument("path", type=click.Path(path_type=Path, exists=True), metavar="MODEL.onnx|MODEL.plan|REPOSITORY|MODEL")
 @click.option(
     "--strip-prefix", "bare", type=click.Path(path_type=Path), metavar="OUT", help="Write a plan without its prefix."
 )
+@click.option("--completed", is_flag=True, help="Show the config of a model's directory as the server completes it.")
+@click.option("--strict", is_flag=True, help="With --completed: as --disable-auto-complete-config leaves it.")
+@click.option(
+    "--gpus",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="With --completed: GPUs of the server; by default one for a plan, otherwise none.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the facts for programs.")
-def command(path: Path, bare: Path | None, as_json: bool) -> None:
+def command(path: Path, bare: Path | None, completed: bool, strict: bool, gpus: int | None, as_json: bool) -> None:
     """Show what an ONNX file, a TensorRT plan or a repository holds.
 
     An ONNX file is loaded into ONNX Runtime and run with 1, 2 and 3 rows, so that its batch axis is proven. Of a plan
     the header is read, which needs neither TensorRT nor a GPU; where they are, it is loaded, and its tensors, profiles
     and memory are shown. Some exporters put JSON in front of a plan, which Triton refuses: --strip-prefix removes it.
+
+    With --completed, the config of a model is shown as Triton would answer it at /v2/models/MODEL/config, field by
+    field with where it comes from: what is written, the server's default, or the model's file. No server is needed.
     """
     from tritonforge_generator.cli.output import print_json
 
@@ -30,7 +42,9 @@ def command(path: Path, bare: Path | None, as_json: bool) -> None:
         write_bare_plan(path, bare)
         path = bare
     facts, show = (
-        (_repository_facts(path), _show_repository)
+        (_completed_facts(path, strict, gpus), _show_completed)
+        if completed
+        else (_repository_facts(path), _show_repository)
         if path.is_dir()
         else (_plan_facts(path), _show_plan)
         if _is_plan(path)
@@ -212,3 +226,53 @@ def _show_repository(facts: Mapping[str, Any]) -> None:
         for first, version in ((index == 0, one) for index, one in enumerate(model["versions"]))
     ]
     print_table(facts["path"], ["model", "version", "source", "made at", "verified"], rows)
+
+
+def _completed_facts(path: Path, strict: bool, gpus: int | None) -> dict[str, Any]:
+    from tritonforge_generator.errors import RepositoryError
+    from tritonforge_generator.lint.completed import completed_config
+    from tritonforge_generator.lint.engine import open_repositories
+    from tritonforge_generator.lint.host import Host
+
+    if not path.is_dir():
+        raise RepositoryError(
+            f"{path} is no model directory",
+            expected="a folder of a model repository",
+            action="Give the model's folder.",
+        )
+    directory = path.resolve()
+    host = None if gpus is None else Host(gpus=gpus)
+    repositories, (found,) = open_repositories(directory.parent, models=[directory.name], strict=strict, host=host)
+    model = repositories.read(found)
+    refusals = [finding for finding in repositories.findings(model) if finding.severity == "error"]
+    if model.parse_failure is not None or model.open_failure != "":
+        raise RepositoryError(
+            f"{model.path} cannot be read",
+            expected="a config that the server can read",
+            got=refusals[0].text if refusals else model.open_failure,
+            action=f"tritonforge lint {directory.parent} says where.",
+        )
+    completed = completed_config(model)
+    if completed is None:
+        raise RepositoryError(
+            f"what the back-end '{model.config.backend}' completes in {path} cannot be told without running it",
+            expected="an ONNX model, a plan whose tensors are known, or a model.py that completes with plain values",
+            action="Write max_batch_size, inputs and outputs, or ask a server.",
+        )
+    return {
+        "kind": "completed",
+        "path": str(path),
+        "config": completed.config,
+        "origins": completed.origins,
+        "refused": refusals[0].text if refusals else None,
+    }
+
+
+def _show_completed(facts: Mapping[str, Any]) -> None:
+    from tritonforge_generator.cli.output import print_table
+    from tritonforge_generator.lint.completed import field_at
+
+    rows = [[field, json.dumps(field_at(facts["config"], field)), origin] for field, origin in facts["origins"].items()]
+    print_table(facts["path"], ["field", "value", "from"], rows)
+    if facts["refused"] is not None:
+        click.echo(f"warning: the server refuses this model: {facts['refused']}")

@@ -6,8 +6,9 @@ broken and how to mend it. A repository that the server loads gets no error.
 
 from __future__ import annotations
 
-from tritonforge_generator.lint.engine import lint_model, lint_repository
+from tritonforge_generator.lint.engine import lint_model, lint_repository, open_repositories
 from tritonforge_generator.lint.finding import Finding, Severity
+from tritonforge_generator.lint.host import Host
 from tritonforge_generator.lint.rule import explain
 
-__all__ = ["Finding", "Severity", "explain", "lint_model", "lint_repository"]
+__all__ = ["Finding", "Host", "Severity", "explain", "lint_model", "lint_repository", "open_repositories"]

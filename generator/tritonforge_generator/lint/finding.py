@@ -21,8 +21,8 @@ class Finding:
         text: What the server says, letter for letter, with the values filled in. A warning that the server does not
             give has a text of ours.
         file: The file or directory concerned.
-        line: 1-based line of the field, or of the nearest thing around it that is written; ``None`` when ``file`` is
-            not the config.
+        line: 1-based line of the field in the config, or of the nearest thing around it that is written; the line of
+            ``model.py`` when that is ``file``; ``None`` for other files.
         column: 1-based column, like ``line``.
         field: Path of the field, for example ``"input[0].dims"``; empty when no field is concerned.
         fix: How to mend it.

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tritonforge_generator.lint.completion import complete_backend, normalise
+from tritonforge_generator.lint.host import Host
 from tritonforge_generator.lint.onnx_io import OnnxGraph, UnreadableModelError, graph_from_file
+from tritonforge_generator.lint.plan_completion import completed_by_tensorrt
+from tritonforge_generator.lint.plan_io import PlanIo, UnreadablePlanError, plan_from_file
 from tritonforge_generator.lint.positions import Place, place_of, positions_from_text
-from tritonforge_generator.lint.proto import Message, ModelConfig, schema
+from tritonforge_generator.lint.proto import Message, ModelConfig, enum_name, schema
+from tritonforge_generator.lint.python_completion import PythonCompletion, completed_by_python
+from tritonforge_generator.python_syntax import PythonSlip, PythonSource, python_from_file
+
+if TYPE_CHECKING:
+    from tritonforge_generator.lint.repositories import Repositories
 
 CONFIG_FILENAME: Final = "config.pbtxt"
 # Sub-directories of a model that the server never takes for versions.
@@ -51,7 +60,12 @@ class Model:
         text: Content of ``config.pbtxt``; ``None`` when there is none or it cannot be opened.
         open_failure: Why it cannot be opened, in the system's words; empty when it can or does not exist.
         parse_failure: Why it is no config; ``written`` and ``config`` are then empty.
-        siblings: The other models of the repository by name; ``None`` when the model is looked at alone.
+        config_filename: Path of the config from the model's directory.
+        roots: Real paths of the repositories; what leads out of them is not read.
+        is_outside: Whether the directory or its config leads out of the repositories, so that nothing was read.
+        repositories: The repositories that it is in; ``None`` when the model is looked at alone.
+        host: Where it is to be served; ``None`` when nothing was declared.
+        reads_files: Whether model files may be opened; otherwise nothing is known of them.
     """
 
     directory: Path
@@ -61,7 +75,12 @@ class Model:
     text: str | None = None
     open_failure: str = ""
     parse_failure: ParseFailure | None = None
-    siblings: Mapping[str, Path] | None = field(default=None, repr=False)
+    config_filename: str = CONFIG_FILENAME
+    roots: tuple[str, ...] = ()
+    is_outside: bool = False
+    repositories: Repositories | None = field(default=None, repr=False)
+    host: Host | None = None
+    reads_files: bool = True
 
     @property
     def name(self) -> str:
@@ -71,7 +90,16 @@ class Model:
     @property
     def path(self) -> Path:
         """Path of the config, whether it exists or not."""
-        return self.directory / CONFIG_FILENAME
+        return self.directory / self.config_filename
+
+    def with_text(self, text: str) -> Model:
+        """Return the model as it would be with another text in its config."""
+        written, config, failure = _understood(self.directory, text, self.host)
+        return replace(self, text=text, written=written, config=config, parse_failure=failure, open_failure="")
+
+    def reaches(self, path: Path) -> bool:
+        """Whether a path leads, with links followed, to something inside the repositories, which may be read."""
+        return _is_inside(path, self.roots)
 
     @property
     def is_ensemble(self) -> bool:
@@ -122,9 +150,13 @@ class Model:
         return tuple(existing)
 
     def tensors(self) -> Iterator[tuple[str, int, Message]]:
-        """Yield the config's tensors as ``("input" | "output", index, message)``, in the server's order."""
+        """Yield the config's tensors as ``("input" | "output", index, message)``, in the server's order.
+
+        Those that a Python model adds come last.
+        """
+        config = self.served if self.is_python and self.served is not None else self.config
         for kind in ("input", "output"):
-            for index, tensor in enumerate(getattr(self.config, kind)):
+            for index, tensor in enumerate(getattr(config, kind)):
                 yield kind, index, tensor
 
     @property
@@ -146,21 +178,21 @@ class Model:
     @cached_property
     def model_files(self) -> Mapping[int, Path]:
         """Path of the ONNX file of every loaded version; a directory stands for the ``model.onnx`` inside it."""
-        found = {}
-        for version in self.versions:
-            path = self._file(version, "model.onnx")
-            found[version] = path / "model.onnx" if path.is_dir() else path
-        return found
+        files = self._files("model.onnx").items()
+        found = {version: path / "model.onnx" if path.is_dir() else path for version, path in files}
+        return {version: path for version, path in found.items() if self.reaches(path)}
 
-    def _file(self, version: int, default: str) -> Path:
+    def _files(self, default: str) -> dict[int, Path]:
+        """Name the model file of every loaded version; one that leads out of the repositories is left out."""
         # The server joins names as text: a leading slash does not lead out of the directory.
         name = self.config.default_model_filename.lstrip("/") or default
-        return self.directory / str(version) / name
+        paths = {version: self.directory / str(version) / name for version in self.versions}
+        return {version: path for version, path in paths.items() if self.reaches(path)}
 
     @cached_property
     def graphs(self) -> Mapping[int, OnnxGraph | UnreadableModelError]:
         """The ONNX graph of every loaded version whose file exists; read on first use, without weights."""
-        if not self.is_onnxruntime:
+        if not self.is_onnxruntime or not self.reads_files:
             return {}
         found: dict[int, OnnxGraph | UnreadableModelError] = {}
         for version, path in self.model_files.items():
@@ -172,6 +204,68 @@ class Model:
                 found[version] = error
         return found
 
+    @property
+    def is_tensorrt(self) -> bool:
+        """Whether the TensorRT back-end serves it."""
+        return bool(self.config.backend == "tensorrt")
+
+    @property
+    def completes_plan(self) -> bool:
+        """Whether the TensorRT back-end opens the plan to complete the config: only if it will run on a GPU."""
+        groups = self.config.instance_group
+        kind = enum_name(groups[0], "kind") if len(groups) > 0 else "KIND_AUTO"
+        # Without a declared host, a plan is taken to be meant for a GPU.
+        has_gpu = self.host is None or self.host.supported_gpus != ()
+        runs_on_gpu = kind == "KIND_GPU" or (kind == "KIND_AUTO" and has_gpu)
+        return self.is_tensorrt and not self.strict and runs_on_gpu
+
+    @cached_property
+    def plan_files(self) -> Mapping[int, Path]:
+        """Path of the plan of every loaded version; none where the file depends on the GPU."""
+        config = self.config
+        depends = len(config.cc_model_filenames) > 0 or "multi_device_per_rank_engines" in config.parameters
+        if not self.is_tensorrt or depends:
+            return {}
+        return self._files("model.plan")
+
+    @cached_property
+    def plans(self) -> Mapping[int, PlanIo | UnreadablePlanError | None]:
+        """What is known of the plan of every loaded version whose file exists; read on first use."""
+        found: dict[int, PlanIo | UnreadablePlanError | None] = {}
+        for version, path in self.plan_files.items():
+            if not path.exists() or not self.reads_files:
+                continue
+            try:
+                found[version] = plan_from_file(path)
+            except UnreadablePlanError as error:
+                found[version] = error
+        return found
+
+    @property
+    def is_python(self) -> bool:
+        """Whether the Python back-end serves it."""
+        return bool(self.config.backend == "python")
+
+    @cached_property
+    def python_files(self) -> Mapping[int, Path]:
+        """Path of the Python file of every loaded version."""
+        return self._files("model.py") if self.is_python else {}
+
+    @cached_property
+    def pythons(self) -> Mapping[int, PythonSource | PythonSlip | None]:
+        """What the Python file of every loaded version says; ``None`` where it cannot be known."""
+        files = self.python_files if self.reads_files else {}
+        return {version: python_from_file(files.get(version)) for version in self.versions}
+
+    @cached_property
+    def python_completions(self) -> Mapping[int, PythonCompletion | None]:
+        """What ``auto_complete_config`` of every loaded version does; ``None`` where only running it would tell."""
+        return {
+            version: completed_by_python(self.config, source)
+            for version, source in self.pythons.items()
+            if isinstance(source, PythonSource) and source.completes and not self.strict
+        }
+
     @cached_property
     def io_is_final(self) -> bool:
         """Whether no back-end will fill in what the config leaves out of its inputs, outputs and batch size."""
@@ -179,22 +273,23 @@ class Model:
             return True
         if self.is_onnxruntime:
             return not self.completes_onnx
-        if self.config.backend == "python":
-            return not any(self._defines_completion(version) for version in self.versions)
+        if self.is_tensorrt:
+            return not self.completes_plan
+        if self.is_python:
+            return all(isinstance(source, PythonSource) and not source.completes for source in self.pythons.values())
         return False
-
-    def _defines_completion(self, version: int) -> bool:
-        path = self._file(version, "model.py")
-        try:
-            return "auto_complete_config" in path.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return True
 
     @cached_property
     def served(self) -> ModelConfig | None:
         """The config as the back-end completes it; ``None`` when that cannot be known without running it."""
         if self.io_is_final:
             return self.config
+        if self.is_tensorrt:
+            plans = [plan for plan in self.plans.values() if isinstance(plan, PlanIo)]
+            return completed_by_tensorrt(self.config, plans[-1]) if plans else None
+        if self.is_python:
+            completed = [*self.python_completions.values()]
+            return completed[-1].config if completed and completed[-1] is not None else None
         graphs = [graph for graph in self.graphs.values() if isinstance(graph, OnnxGraph)]
         if not self.is_onnxruntime or not graphs:
             return None
@@ -228,30 +323,34 @@ def subdirectories_of(directory: Path) -> tuple[str, ...]:
         return ()
 
 
-def model_from_directory(directory: Path, *, strict: bool, siblings: Mapping[str, Path] | None = None) -> Model:
+def model_from_directory(
+    directory: Path,
+    *,
+    strict: bool,
+    roots: tuple[str, ...],
+    repositories: Repositories | None = None,
+    host: Host | None = None,
+    config_name: str = "",
+    reads_files: bool = True,
+) -> Model:
     """Read one model directory; whatever is wrong with it is for the rules to say.
 
     Args:
         directory: The model's directory.
         strict: See ``Model``.
-        siblings: See ``Model``.
+        roots: See ``Model``.
+        repositories: See ``Model``.
+        host: See ``Model``.
+        config_name: See ``lint_repository``.
+        reads_files: See ``Model``.
     """
-    written = schema().ModelConfig()
-    text, open_failure, parse_failure = None, "", None
-    try:
-        # The server takes bytes; a comment or a label in another encoding is none of its business.
-        text = (directory / CONFIG_FILENAME).read_bytes().decode("utf-8", errors="replace")
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        open_failure = error.strerror or str(error)
-    if text is not None:
-        parse_failure = _parse(text, written)
-    config = schema().ModelConfig()
-    config.CopyFrom(written)
-    names = subdirectories_of(directory)
-    complete_backend(config, directory.name, directory / names[0] if names else None)
-    normalise(config)
+    text, open_failure = None, ""
+    filename = _config_filename(directory, config_name)
+    is_outside = not _is_inside(directory, roots) or not _is_inside(directory / filename, roots)
+    written, config, parse_failure = schema().ModelConfig(), schema().ModelConfig(), None
+    if not is_outside:
+        text, open_failure = _read(directory / filename)
+        written, config, parse_failure = _understood(directory, text, host)
     return Model(
         directory=directory,
         strict=strict,
@@ -260,8 +359,64 @@ def model_from_directory(directory: Path, *, strict: bool, siblings: Mapping[str
         text=text,
         open_failure=open_failure,
         parse_failure=parse_failure,
-        siblings=siblings,
+        config_filename=filename,
+        roots=roots,
+        is_outside=is_outside,
+        repositories=repositories,
+        host=host,
+        reads_files=reads_files,
     )
+
+
+def _understood(
+    directory: Path, text: str | None, host: Host | None
+) -> tuple[ModelConfig, ModelConfig, ParseFailure | None]:
+    """Return the config as written, as the server completes it by names and files, and why it is none."""
+    written, config, failure = schema().ModelConfig(), schema().ModelConfig(), None
+    if text is not None:
+        failure = _parse(text, written) or _newer_than(host, text, written)
+    config.CopyFrom(written)
+    names = subdirectories_of(directory)
+    complete_backend(config, directory.name, directory / names[0] if names else None)
+    normalise(config)
+    return written, config, failure
+
+
+def _is_inside(path: Path, roots: tuple[str, ...]) -> bool:
+    try:
+        path.exists()
+        real = os.path.realpath(path)
+    except (OSError, ValueError):  # no file has such a name: it is too long, or there is a NUL in it
+        return False
+    return any(real == root or real.startswith(root.rstrip(os.sep) + os.sep) for root in roots)
+
+
+def _config_filename(directory: Path, config_name: str) -> str:
+    """Choose the variant of the config; a model without that variant is served by its ``config.pbtxt``."""
+    variant = f"configs/{config_name}.pbtxt"
+    return variant if config_name != "" and (directory / variant).exists() else CONFIG_FILENAME
+
+
+def _read(path: Path) -> tuple[str | None, str]:
+    """Return a config's text, or ``None`` and why it cannot be opened; no reason when it does not exist."""
+    try:
+        # The server takes bytes; a comment or a label in another encoding is none of its business.
+        return path.read_bytes().decode("utf-8", errors="replace"), ""
+    except FileNotFoundError:
+        return None, ""
+    except OSError as error:
+        return None, error.strerror or str(error)
+
+
+def _newer_than(host: Host | None, text: str, config: ModelConfig) -> ParseFailure | None:
+    """Refuse what the declared server's schema does not have, as its parser would."""
+    places = positions_from_text(text) if host is not None and host.release != "" else {}
+    unknown = host.unknown_field(places.__contains__) if host is not None else ""
+    if unknown == "":
+        return None
+    config.Clear()
+    message = f'The server of the declared release has no field named "{unknown}".'
+    return ParseFailure(message, places[unknown].line, places[unknown].column)
 
 
 def _parse(text: str, config: ModelConfig) -> ParseFailure | None:

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from tritonforge_client.extras import require_extra
-
 _LARGE_ELEMENTS: Final = 1024
 # onnx.TensorProto.DataType -> name in model_config.proto. What is missing here cannot be served.
 _DATA_TYPES: Final[Mapping[int, str]] = {
@@ -75,14 +73,14 @@ class OnnxGraph:
         inputs: Graph inputs without those that an initializer gives a value to, by name.
         overridable: Inputs that have an initializer and may therefore be left out, by name.
         outputs: Graph outputs by name.
-        missing_data: Paths of external data files that do not exist.
+        external_data: Paths of the files that hold weights, whether they exist or not.
     """
 
     path: Path
     inputs: Mapping[str, GraphTensor]
     overridable: Mapping[str, GraphTensor] = field(default_factory=dict)
     outputs: Mapping[str, GraphTensor] = field(default_factory=dict)
-    missing_data: tuple[Path, ...] = ()
+    external_data: tuple[Path, ...] = ()
 
     @property
     def batches(self) -> bool:
@@ -101,6 +99,8 @@ def graph_from_file(path: Path) -> OnnxGraph:
         UnreadableModelError: The file cannot be read or is not an ONNX model.
         MissingExtraError: The package onnx is not installed.
     """
+    from tritonforge_client.extras import require_extra  # brings the client and numpy
+
     onnx = require_extra("onnx", "generator")
     from google.protobuf.message import DecodeError
 
@@ -123,7 +123,7 @@ def graph_from_file(path: Path) -> OnnxGraph:
         # Before IR version 4 every initializer had to be listed as an input and was a constant all the same.
         overridable={name: tensor for name, tensor in inputs.items() if name in initialized and model.ir_version >= 4},
         outputs=_outputs(onnx, model),
-        missing_data=_missing_data(path.parent, model),
+        external_data=_external_data(path.parent, model),
     )
 
 
@@ -193,8 +193,8 @@ def _outputs(onnx: Any, model: Any) -> dict[str, GraphTensor]:
     return outputs
 
 
-def _missing_data(folder: Path, model: Any) -> tuple[Path, ...]:
-    """Find the external data files that the main graph's tensors refer to and that do not exist."""
+def _external_data(folder: Path, model: Any) -> tuple[Path, ...]:
+    """Find the external data files that the main graph's tensors refer to."""
     attributes = (attribute.t for node in model.graph.node for attribute in node.attribute if attribute.HasField("t"))
     locations = {
         os.fsdecode(entry.value)
@@ -203,4 +203,4 @@ def _missing_data(folder: Path, model: Any) -> tuple[Path, ...]:
         for entry in tensor.external_data
         if entry.key == "location"
     }
-    return tuple(folder / location for location in sorted(locations) if not (folder / location).is_file())
+    return tuple(folder / location for location in sorted(locations))

@@ -25,6 +25,7 @@ _TOKEN: Final = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _OPENING: Final = {"{": "}", "<": ">"}
+_DEEPEST: Final = 50  # a config is not a tenth as deep
 _ZERO_INDEX: Final = re.compile(r"\[0\]")
 
 
@@ -35,11 +36,19 @@ class Place(NamedTuple):
         line: 1-based line.
         column: 1-based column.
         value: Text of a scalar value as written; empty for a message.
+        start: Offset of the field's name; for an element of a list, that of the list's.
+        end: Offset behind the field; for an element of a list, behind the list.
+        value_start: Offset of the value, or of the element.
+        value_end: Offset behind it.
     """
 
     line: int
     column: int
     value: str
+    start: int = 0
+    end: int = 0
+    value_start: int = 0
+    value_end: int = 0
 
 
 @dataclass(slots=True)
@@ -47,6 +56,10 @@ class _Field:
     name: str
     line: int
     column: int
+    start: int
+    end: int = 0
+    value_start: int = 0
+    value_end: int = 0
     value: str = ""
     children: list[_Field] = field(default_factory=list)
 
@@ -55,6 +68,11 @@ class _Token(NamedTuple):
     text: str
     line: int
     column: int
+    start: int
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.text)
 
 
 def _tokens(text: str) -> Iterator[_Token]:
@@ -62,7 +80,7 @@ def _tokens(text: str) -> Iterator[_Token]:
     for match in _TOKEN.finditer(text):
         token = match.group()
         if match.lastgroup != "skip":
-            yield _Token(token, line, match.start() - start + 1)
+            yield _Token(token, line, match.start() - start + 1, match.start())
         newlines = token.count("\n")
         if newlines > 0:
             line += newlines
@@ -75,6 +93,7 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self._tokens = list(_tokens(text))
         self._next = 0
+        self._depth = 0
 
     def _peek(self) -> str:
         return self._tokens[self._next].text if self._next < len(self._tokens) else ""
@@ -90,35 +109,53 @@ class _Reader:
                 found += self._values(token)
         return found
 
+    def _nested(self, closing: str) -> list[_Field]:
+        if self._depth == _DEEPEST:
+            self._next = len(self._tokens)
+            return []
+        self._depth += 1
+        found = self.fields(closing)
+        self._depth -= 1
+        return found
+
     def _values(self, name: _Token) -> Iterator[_Field]:
         if self._peek() == ":":
             self._next += 1
         if self._peek() != "[":
-            yield self._value(name.text, name)
+            yield self._value(name, name)
             return
         self._next += 1
-        first = True
+        elements: list[_Field] = []
         while self._next < len(self._tokens) and self._peek() != "]":
             if self._peek() == ",":
                 self._next += 1
                 continue
             # The first element of a list is found where the field's name stands.
-            yield self._value(name.text, name if first else self._tokens[self._next])
-            first = False
+            elements.append(self._value(name, self._tokens[self._next] if elements else name))
         self._next += 1
+        for element in elements:
+            element.end = self._end()
+        yield from elements
 
-    def _value(self, name: str, place: _Token) -> _Field:
-        found = _Field(name, place.line, place.column)
+    def _end(self) -> int:
+        """Offset behind the last token that was read."""
+        read = min(self._next, len(self._tokens))
+        return self._tokens[read - 1].end if read > 0 else 0
+
+    def _value(self, name: _Token, place: _Token) -> _Field:
+        found = _Field(name.text, place.line, place.column, name.start)
+        found.value_start = self._tokens[self._next].start if self._next < len(self._tokens) else self._end()
         closing = _OPENING.get(self._peek())
         if closing is not None:
             self._next += 1
-            found.children = self.fields(closing)
+            found.children = self._nested(closing)
         elif self._next < len(self._tokens):
             found.value = self._peek()
             self._next += 1
             while found.value[:1] in {'"', "'"} and self._peek()[:1] in {'"', "'"}:
                 found.value += self._peek()  # adjacent strings are one value
                 self._next += 1
+        found.end = found.value_end = self._end()
         return found
 
 
@@ -128,7 +165,7 @@ def _flatten(fields: list[_Field], prefix: str, places: dict[str, Place]) -> Non
         index = counts.get(each.name, 0)
         counts[each.name] = index + 1
         path = prefix + each.name + (f"[{index}]" if index > 0 else "")
-        place = Place(each.line, each.column, each.value)
+        place = Place(each.line, each.column, each.value, each.start, each.end, each.value_start, each.value_end)
         places.setdefault(path, place)
         _flatten(each.children, path + ".", places)
         key = next((child.value.strip("\"'") for child in each.children if child.name == "key"), None)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from tritonforge_client.core.proto import messages
-
 ModelConfig: TypeAlias = Any
 """A protobuf message ``inference.ModelConfig``; protobuf makes the class at run time, so checkers cannot see it."""
 Message: TypeAlias = Any
@@ -14,6 +12,8 @@ Message: TypeAlias = Any
 
 def schema() -> Any:
     """Return the module with the messages of ``model_config.proto``."""
+    from tritonforge_client.core.proto import messages  # brings the client and numpy
+
     return messages()
 
 

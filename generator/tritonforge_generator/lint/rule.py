@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from tritonforge_generator.errors import SpecError
 from tritonforge_generator.lint.finding import Severity
@@ -16,6 +16,7 @@ from tritonforge_generator.lint.model import Model
 
 Needs = Literal["text", "dir", "repo", "file", "host"]
 """What a rule must have to decide: the config alone, the model directory, the other models, the model file, a host."""
+ALL_NEEDS: Final[frozenset[Needs]] = frozenset(get_args(Needs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class Hit:
         values: Fill the placeholders of the rule's texts; ``model`` is always filled.
         at: Where the server meets it among the things that it checks one by one with the same group of rules.
         file: The file or directory concerned when it is not the config.
+        line: 1-based line in ``file``, where that is a text.
+        column: 1-based column, like ``line``.
         severity: In place of the rule's, for what a host decides.
     """
 
@@ -34,6 +37,8 @@ class Hit:
     values: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     at: tuple[int, ...] = ()
     file: Path | None = None
+    line: int | None = None
+    column: int | None = None
     severity: Severity | None = None
 
 
@@ -51,6 +56,7 @@ class Rule:
         text: The server's text with placeholders in braces.
         fix: How to mend it, with the same placeholders.
         check: Yields the places that break it.
+        since: The first release whose server is known to have it; empty for what all have.
     """
 
     id: str
@@ -59,13 +65,14 @@ class Rule:
     text: str
     fix: str
     check: Check
+    since: str = ""
 
 
 RULES: Final[dict[str, Rule]] = {}
 
 
 def rule(
-    rule_id: str, *, text: str, fix: str, needs: Needs = "text", severity: Severity = "error"
+    rule_id: str, *, text: str, fix: str, needs: Needs = "text", severity: Severity = "error", since: str = ""
 ) -> Callable[[Check], Check]:
     """Register a function as a rule; its docstring is what ``explain`` teaches.
 
@@ -75,6 +82,7 @@ def rule(
         fix: See ``Rule.fix``.
         needs: See ``Needs``.
         severity: See ``Finding``.
+        since: See ``Rule.since``.
 
     Raises:
         ValueError: The id is taken, which is a defect of this package.
@@ -83,14 +91,14 @@ def rule(
     def register(check: Check) -> Check:
         if rule_id in RULES:
             raise ValueError(f"rule {rule_id} is registered twice")
-        RULES[rule_id] = Rule(rule_id, severity, needs, text, fix, check)
+        RULES[rule_id] = Rule(rule_id, severity, needs, text, fix, check, since)
         return check
 
     return register
 
 
 def explain(rule_id: str) -> str:
-    """Return what a rule means, what the server says, and how to mend it.
+    """Return what a rule means, what breaks it, what the server says, and how to mend it.
 
     Args:
         rule_id: A rule's id in any case, for example ``"C6"``.
@@ -99,6 +107,7 @@ def explain(rule_id: str) -> str:
         SpecError: There is no such rule.
     """
     import tritonforge_generator.lint.rules  # noqa: F401  # registers the rules
+    from tritonforge_generator.lint.examples import EXAMPLES
 
     found = RULES.get(rule_id.upper())
     if found is None:
@@ -109,7 +118,13 @@ def explain(rule_id: str) -> str:
             got=repr(rule_id),
         )
     meaning = inspect.cleandoc(found.check.__doc__ or "")
+    example = ""
+    if found.id in EXAMPLES:
+        broken, right = EXAMPLES[found.id]
+        example = f"\n\nBreaks it: {broken}\nDoes not:  {right}"
+    fix = found.fix.replace("{{", "{").replace("}}", "}")
+    since = f"\nKnown to be checked since release {found.since}." if found.since != "" else ""
     return (
-        f"{found.id} ({found.severity}, decided from: {found.needs})\n\n{meaning}\n\n"
-        f"Text: {found.text}\nTo mend it: {found.fix}"
+        f"{found.id} ({found.severity}, decided from: {found.needs})\n\n{meaning}{since}{example}\n\n"
+        f"Text: {found.text}\nTo mend it: {fix}"
     )

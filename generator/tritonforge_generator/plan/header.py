@@ -20,6 +20,10 @@ _PREFIX: Final = struct.Struct("<I")
 _LONGEST_PREFIX_BYTES: Final = 1 << 20
 
 
+class UnknownLayoutError(SourceError):
+    """A plan whose header is of a layout that is not known here; TensorRT may well load it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanHeader:
     """What a plan says of itself.
@@ -53,6 +57,7 @@ def plan_header_from_path(path: Path) -> PlanHeader:
 
     Raises:
         SourceError: It cannot be read, is no plan, or is cut off.
+        UnknownLayoutError: Its header is not known here.
     """
     try:
         with path.open("rb") as stream:
@@ -70,7 +75,7 @@ def plan_header_from_path(path: Path) -> PlanHeader:
         )
     _, layout, stated_bytes, major, minor, patch, build = _HEADER.unpack(start)
     if layout != 0:
-        raise SourceError(f"{path} has a header that is not known here", expected="layout 0", got=str(layout))
+        raise UnknownLayoutError(f"{path} has a header that is not known here", expected="layout 0", got=str(layout))
     if major == 8 and stated_bytes > size_bytes:
         raise SourceError(
             f"{path} is cut off",
@@ -103,7 +108,7 @@ def _prefix(stream: IO[bytes]) -> tuple[int, Mapping[str, Any]]:
         if 2 <= length <= _LONGEST_PREFIX_BYTES and stream.read(1) == b"{":
             stream.seek(_PREFIX.size)
             text = stream.read(length)
-            with suppress(ValueError):  # no JSON: then no plan either, which the caller says
+            with suppress(ValueError, RecursionError):  # no JSON: then no plan either, which the caller says
                 return _PREFIX.size + length, json.loads(text)
     stream.seek(0)
     return 0, {}

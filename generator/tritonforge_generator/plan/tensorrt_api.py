@@ -177,14 +177,19 @@ def datatype_of(dtype: Any, tensor: str) -> str:
     return found
 
 
-def engine_from_path(path: Path, log: Any) -> Any:
+def engine_from_path(path: Path, log: Any, *, host_code: bool = True) -> Any:
     """Load a plan; ``None`` when TensorRT refuses it, with the reason in the log.
+
+    Args:
+        path: The plan.
+        log: From ``logger``.
+        host_code: Whether the plan may bring code of its own, as version-compatible plans do.
 
     Returns:
         The ``ICudaEngine`` together with the ``Runtime`` that must outlive it.
     """
     runtime = tensorrt().Runtime(log)
-    runtime.engine_host_code_allowed = True  # version-compatible plans bring a lean runtime
+    runtime.engine_host_code_allowed = host_code  # version-compatible plans bring a lean runtime
     return runtime.deserialize_cuda_engine(path.read_bytes()), runtime
 
 

@@ -38,10 +38,6 @@ class Case:
         files: Files of both models by path, beside the config.
         broken_files: Files of the broken model in place of ``files``.
         completing: Judged with completion on; otherwise by a strict server, which loads models ten times faster.
-        differs: Why the embedded server, 24.10 with Python-based back-ends, does not refuse this or does so for another
-            reason; empty when it agrees.
-        newer: Whether server 24.10 does not know the fields and refuses both models.
-        own_words: Whether the server refuses it in words that are not ours.
     """
 
     rule: str
@@ -51,9 +47,6 @@ class Case:
     files: Mapping[str, str | bytes] = dataclasses.field(default_factory=lambda: {"1/model.py": MODEL_PY})
     broken_files: Mapping[str, str | bytes] | None = None
     completing: bool = False
-    differs: str = ""
-    newer: bool = False
-    own_words: bool = False
 
     def write(self, repository: Path, name: str, *, broken: bool) -> None:
         """Write one of the two models as ``repository/name``."""

@@ -30,7 +30,6 @@ class EnsembleCase:
     broken: str
     field: str | None = None
     valid: str = VALID
-    differs: str = ""
 
     def write(self, repository: Path, name: str, *, broken: bool) -> None:
         # An ensemble needs a version directory, which may be empty.

@@ -40,10 +40,7 @@ from generator.lint.cases import (
     tensor,
     warmup,
 )
-
-NO_GPU = "the embedded server has no GPU"
-NO_CONTROLS = "the embedded back-end checks the number of sequence controls, not their names, shapes and types"
-NEWER = "newer than server 24.10"
+from generator.lint.python_cases import PYTHON_MODELS
 
 PARSING = [
     Case("P1", PYTHON + "max_batch: 8", PYTHON),
@@ -82,20 +79,17 @@ BACKENDS = [
         "C15",
         metrics("histogram_options { buckets: [1] }"),
         metrics(FAMILY + "histogram_options { buckets: [1] }"),
-        newer=True,
     ),
     Case(
         "C16",
         metrics("metric_identifier { } histogram_options { buckets: [1] }"),
         metrics(FAMILY + "histogram_options { buckets: [1, 2] }"),
-        newer=True,
     ),
-    Case("C17", metrics(FAMILY), metrics(FAMILY + "histogram_options { buckets: [3] }"), newer=True),
+    Case("C17", metrics(FAMILY), metrics(FAMILY + "histogram_options { buckets: [3] }")),
     Case(
         "C18",
         metrics(FAMILY + "histogram_options { }"),
         metrics(FAMILY + "histogram_options { buckets: [4] }"),
-        newer=True,
     ),
     Case("R1", 'name: "other"\n' + PYTHON, PYTHON, "name"),
     Case(
@@ -103,7 +97,6 @@ BACKENDS = [
         'backend: "python"\n' + X + 'output { name: "y" data_type: TYPE_FP32 dims: [4] label_filename: "../l.txt" }',
         PYTHON,
         "output[0].label_filename",
-        differs=NEWER,
     ),
     Case(
         "M2",
@@ -111,6 +104,12 @@ BACKENDS = [
         'backend: "python"\n' + X + 'output { name: "y" data_type: TYPE_FP32 dims: [4] label_filename: "a.txt" }',
         "output[0].label_filename",
         files={"1/model.py": MODEL_PY, "a.txt": "cat\ndog\n"},
+    ),
+    Case(
+        "M7",
+        PYTHON + 'runtime: "../other/libtriton_other.so"',
+        PYTHON,
+        "runtime",
     ),
 ]
 SCHEDULERS = [
@@ -300,31 +299,26 @@ ONNX_SETTINGS = [
     ),
     Case("O4", onnx_setting("execution_mode", "2"), onnx_setting("execution_mode", "1"), files=BATCHED),
     Case("O5", _CPU_ACCELERATOR + '"onnxruntime" } } }', ONNX_BATCHING, files=BATCHED),
-    Case("O5", _GPU_ACCELERATOR + 'name: "trt" } } }', ONNX_BATCHING, files=BATCHED, differs=NO_GPU),
-    Case(
-        "O6", _TENSORRT + '{ key: "precision_mode" value: "TF32" } } } }', ONNX_BATCHING, files=BATCHED, differs=NO_GPU
-    ),
-    Case("O7", _TENSORRT + '{ key: "precision" value: "FP16" } } } }', ONNX_BATCHING, files=BATCHED, differs=NO_GPU),
+    Case("O5", _GPU_ACCELERATOR + 'name: "trt" } } }', ONNX_BATCHING, files=BATCHED),
+    Case("O6", _TENSORRT + '{ key: "precision_mode" value: "TF32" } } } }', ONNX_BATCHING, files=BATCHED),
+    Case("O7", _TENSORRT + '{ key: "precision" value: "FP16" } } } }', ONNX_BATCHING, files=BATCHED),
     Case(
         "N3",
         _TENSORRT + '{ key: "max_workspace_size_bytes" value: "all" } } } }',
         ONNX_BATCHING,
         files=BATCHED,
-        differs=NO_GPU,
     ),
     Case(
         "O8",
         onnx_setting("cudnn_conv_algo_search", "3", kind="KIND_GPU"),
         onnx_setting("cudnn_conv_algo_search", "3"),
         files=BATCHED,
-        differs=NO_GPU,
     ),
     Case(
         "O9",
         onnx_setting("arena_extend_strategy", "2", kind="KIND_GPU"),
         onnx_setting("arena_extend_strategy", "2"),
         files=BATCHED,
-        differs=NO_GPU,
     ),
 ]
 _SEQUENCE = ONNX + X + Y + "max_batch_size: 8 sequence_batching { "
@@ -341,7 +335,6 @@ ONNX_TENSORS = [
         ONNX_BATCHING,
         files=BATCHED,
         broken_files={"1/model.onnx": b"no model"},
-        own_words=True,
     ),
     Case("O2", ONNX + "max_batch_size: 8", ONNX, files=FIXED, completing=True),
     Case("O10", ONNX_BATCHING, ONNX_BATCHING, files=BATCHED, broken_files=TWO),
@@ -351,7 +344,6 @@ ONNX_TENSORS = [
         _SEQUENCE + control("int32_false_true: [0, 1]", "begin") + "}",
         _SEQUENCE + "}",
         files=BATCHED,
-        differs=NO_CONTROLS,
     ),
     Case(
         "O12",
@@ -364,14 +356,12 @@ ONNX_TENSORS = [
                 {"y": ("FLOAT", ["N", 4]), "w": ("INT32", ["N", 2])},
             )
         ),
-        differs=NO_CONTROLS,
     ),
     Case(
         "O13",
         _SEQUENCE + control("fp32_false_true: [0, 1]", "start") + "}",
         _SEQUENCE + control("int32_false_true: [0, 1]", "start") + "}",
         files=CONTROLLED,
-        differs=NO_CONTROLS,
     ),
     Case("I13", ONNX_BATCHING.replace('"x"', '"X"'), ONNX_BATCHING, "input[0].name", files=BATCHED),
     Case("I14", ONNX_BATCHING.replace('"y"', '"Y"'), ONNX_BATCHING, "output[0].name", files=BATCHED),
@@ -388,7 +378,6 @@ ONNX_TENSORS = [
         ONNX_BATCHING,
         files={"1/model.onnx": external_bytes(), "1/weights.bin": bytes(16)},
         broken_files=onnx_files(external_bytes()),
-        own_words=True,
     ),
     Case("O16", onnx_tensors("data_type: TYPE_FP16 dims: [4]", FP32 + "[4]"), ONNX_BATCHING, files=BATCHED),
     Case("O17", onnx_tensors(FP32 + "[4]", "data_type: TYPE_STRING dims: [4]"), ONNX_BATCHING, files=BATCHED),
@@ -397,7 +386,6 @@ ONNX_TENSORS = [
         onnx_tensors(FP32 + "[-1] allow_ragged_batch: true", FP32 + "[4]"),
         ONNX_BATCHING,
         files=BATCHED,
-        own_words=True,
     ),
     Case(
         "O19",
@@ -454,4 +442,5 @@ CASES = [
     *WARMUPS,
     *ONNX_SETTINGS,
     *ONNX_TENSORS,
+    *PYTHON_MODELS,
 ]

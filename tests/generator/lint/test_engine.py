@@ -23,6 +23,7 @@ from generator.lint.cases import (
     onnx_tensors,
     write_model,
 )
+from generator.lint.plan_cases import HEADER as PLAN_HEADER
 from generator.lint.table import CASES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -126,9 +127,9 @@ def test_a_config_that_cannot_be_opened(tmp_path: Path) -> None:
 
 
 def test_what_a_back_end_completes_is_not_missing(tmp_path: Path) -> None:
-    completing = MODEL_PY.replace("class", "#", 0) + "\n    def auto_complete_config(self, config): ...\n"
+    completing = MODEL_PY + "\n    @staticmethod\n    def auto_complete_config(config): return completed(config)\n"
     write_model(tmp_path / "python", 'input { name: "x" }', {"1/model.py": completing})
-    write_model(tmp_path / "plan", 'backend: "tensorrt" input { name: "x" }', {"1/model.plan": b""})
+    write_model(tmp_path / "plan", 'backend: "tensorrt" input { name: "x" }', {"1/model.plan": PLAN_HEADER})
     write_model(tmp_path / "onnx", None, BATCHED)
     write_model(tmp_path / "outputs", ONNX + X, BATCHED)
     assert lint_repository(tmp_path) == []
@@ -223,3 +224,23 @@ def test_importing_it_needs_no_heavy_package() -> None:
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=os.environ.copy()
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.rule)
+def test_fewer_needs_find_nothing_that_all_do_not(tmp_path: Path, case: Case) -> None:
+    case.write(tmp_path, "broken", broken=True)
+    for strict in (False, True):
+        whole = lint_repository(tmp_path, strict=strict)
+        for kind in ("text", "dir", "file"):
+            assert set(lint_repository(tmp_path, strict=strict, needs={kind})) <= set(whole)
+        assert {*lint_repository(tmp_path, strict=strict, needs={"text", "dir", "file"})} == set(whole)
+
+
+def test_without_the_need_no_model_file_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_model(tmp_path / "onnx", ONNX, BATCHED)
+    write_model(tmp_path / "python", PYTHON, PYTHON_FILES)
+    opened: list[Path | None] = []
+    for reader in ("graph_from_file", "python_from_file"):
+        monkeypatch.setattr(f"tritonforge_generator.lint.model.{reader}", opened.append)
+    lint_repository(tmp_path, needs={"text", "dir", "repo", "host"})
+    assert set(opened) <= {None}

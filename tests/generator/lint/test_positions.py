@@ -41,7 +41,27 @@ dynamic_batching { priority_queue_policy { key: 3 value { max_queue_size: 1 } } 
     ],
 )
 def test_fields_are_found(path: str, line: int, column: int, value: str) -> None:
-    assert place_of(positions_from_text(TEXT), path) == (line, column, value)
+    place = place_of(positions_from_text(TEXT), path)
+    assert place is not None
+    assert (place.line, place.column, place.value) == (line, column, value)
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "value"),
+    [
+        ("name", 'name: "m"', '"m"'),
+        ("input[0].dims[1]", "dims: [ -1, 3 ]", "3"),
+        ("input[1].name", 'name: "a" "b"', '"a" "b"'),
+        ("input[1].dims[1]", "dims: 5", "5"),
+        ("output[0]", 'output: { name: "y" }', '{ name: "y" }'),
+        ("output[1]", 'output < name: "z" >', '< name: "z" >'),
+    ],
+)
+def test_a_field_and_its_value_can_be_cut_out(path: str, field: str, value: str) -> None:
+    place = place_of(positions_from_text(TEXT), path)
+    assert place is not None
+    assert TEXT[place.start : place.end] == field
+    assert TEXT[place.value_start : place.value_end] == value
 
 
 @pytest.mark.parametrize(
@@ -68,3 +88,4 @@ def test_any_text_is_read_without_failing(text: str) -> None:
     for place in positions_from_text(text).values():
         assert place.line <= text.count("\n") + 1
         assert text.split("\n")[place.line - 1][place.column - 1 : place.column] != ""
+        assert 0 <= place.start <= place.value_start <= place.value_end <= place.end <= len(text)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from pathlib import Path
 
 import pytest
 from generator.lint.cases import Case
 from generator.lint.ensemble_cases import ENSEMBLES, EnsembleCase, write_repository
+from generator.lint.host_cases import HOST_CASES
+from generator.lint.plan_cases import PLAN_RULES
 from generator.lint.table import CASES
 
 from tritonforge_generator.lint import Finding, explain, lint_model, lint_repository
 from tritonforge_generator.lint.order import server_order
 from tritonforge_generator.lint.rule import RULES
+
+DOCUMENTATION = Path(__file__).parents[3] / "docs" / "linting.md"
 
 
 def errors(findings: list[Finding]) -> list[str]:
@@ -47,16 +53,19 @@ def test_a_broken_ensemble_is_found_and_its_neighbour_is_clean(tmp_path: Path, c
     assert errors(lint_repository(tmp_path, models=["valid"], strict=True)) == []
 
 
+# Rules about links, several repositories or files that keep the server waiting have tests of their own.
+ELSEWHERE = {"I15", "P3", "R2", "X14", "X3", "X4", "X5", "Y5"}
+
+
 def test_every_error_rule_has_a_case() -> None:
-    covered = {case.rule for case in CASES} | {case.rule for case in ENSEMBLES}
-    assert covered == {rule.id for rule in RULES.values() if rule.severity == "error"}
+    covered = {case.rule for case in CASES} | {case.rule for case in ENSEMBLES} | {case.rule for case in HOST_CASES}
+    assert covered | PLAN_RULES | ELSEWHERE == {rule.id for rule in RULES.values() if rule.severity == "error"}
 
 
 def test_the_order_names_every_rule_once() -> None:
-    for strict in (False, True):
-        for completes in (False, True):
-            ids = [rule_id for block in server_order(strict=strict, completes_onnx=completes) for rule_id in block]
-            assert sorted(ids) == sorted(RULES)
+    for strict, onnx, plan in itertools.product((False, True), repeat=3):
+        ids = [one for block in server_order(strict=strict, completes_onnx=onnx, completes_plan=plan) for one in block]
+        assert sorted(ids) == sorted(RULES)
 
 
 @pytest.mark.parametrize("rule_id", sorted(RULES))
@@ -65,3 +74,15 @@ def test_every_rule_can_be_explained(rule_id: str) -> None:
     assert rule_id in text
     assert RULES[rule_id].text in text
     assert RULES[rule_id].check.__doc__
+
+
+def test_what_the_documentation_leaves_to_the_server_is_no_rule() -> None:
+    section = DOCUMENTATION.read_text(encoding="utf-8").partition("## Rules that only a running server can decide")[2]
+    listed: set[str] = set()
+    for row in re.findall(r"^\| ([A-Z]\d+[^|]*) \|", section, re.MULTILINE):
+        for part in row.split(", "):
+            first, _, last = part.partition(" to ")
+            letter, numbers = first[0], range(int(first[1:]), int((last or first)[1:]) + 1)
+            listed |= {f"{letter}{number}" for number in numbers}
+    assert len(listed) > 40
+    assert listed & set(RULES) == set()

@@ -18,6 +18,7 @@ _PLATFORMS: Final = {
     "pytorch": ("pytorch_libtorch", "torch_aoti"),
 }
 _FILES: Final = "model.plan, model.onnx, model.xml, model.pt or model.py"
+_LABELS_STAY_INSIDE: Final = "26.06"
 
 
 def _undetermined(model: Model) -> bool:
@@ -115,6 +116,7 @@ def decoupled_models_are_not_cached(model: Model) -> Iterator[Hit]:
 
 @rule(
     "C15",
+    since="26.06",
     text="metric control must specify 'metric_identifier'",
     fix='Name the metric: `metric_identifier {{ family: "nv_inference_first_response_histogram_ms" }}`.',
 )
@@ -127,6 +129,7 @@ def metric_has_identifier(model: Model) -> Iterator[Hit]:
 
 @rule(
     "C16",
+    since="26.06",
     text="metric identifier must specify non-empty 'family'",
     fix="Name the metric family, for example nv_inference_first_response_histogram_ms.",
 )
@@ -139,6 +142,7 @@ def metric_has_family(model: Model) -> Iterator[Hit]:
 
 @rule(
     "C17",
+    since="26.06",
     text="metric control must specify 'histogram_options'",
     fix="Add `histogram_options {{ buckets: [ ... ] }}`.",
 )
@@ -151,6 +155,7 @@ def metric_has_options(model: Model) -> Iterator[Hit]:
 
 @rule(
     "C18",
+    since="26.06",
     text="histogram options must specify non-empty 'buckets'",
     fix="List the upper bounds of the buckets.",
 )
@@ -181,11 +186,15 @@ def _escapes(label: str) -> bool:
 @rule(
     "M1",
     needs="dir",
+    since=_LABELS_STAY_INSIDE,
     text="label file path '{path}' for output '{output}' in model '{model}' is outside model directory",
     fix="Copy the label file into the model's directory and give its path from there.",
 )
 def label_file_is_inside(model: Model) -> Iterator[Hit]:
-    """``label_filename`` stays inside the model's directory. Server 2.51 does not check this yet."""
+    """``label_filename`` stays inside the model's directory.
+
+    Release 24.10 does not check this, 26.06 does; which is the first that does is not known.
+    """
     for index, output in enumerate(model.config.output):
         if output.label_filename != "" and _escapes(output.label_filename):
             path = f"{model.directory}/{output.label_filename}"
@@ -202,7 +211,9 @@ def label_file_exists(model: Model) -> Iterator[Hit]:
     """The file that ``label_filename`` names, relative to the model's directory, exists."""
     for index, output in enumerate(model.config.output):
         label = output.label_filename
-        if label != "" and not _escapes(label) and not (model.directory / label.lstrip("/")).exists():
+        file = model.directory / label.lstrip("/")
+        checked_before = _escapes(label) and (model.host is None or model.host.has(_LABELS_STAY_INSIDE))
+        if label != "" and not checked_before and model.reaches(file) and not file.exists():
             path = f"{model.directory}/{label.lstrip('/')}"
             values = {"path": path, "reason": os.strerror(errno.ENOENT)}
             yield Hit(f"output[{index}].label_filename", values, at=(index,))

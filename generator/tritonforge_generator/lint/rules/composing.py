@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
-from tritonforge_generator.lint.model import Model, model_from_directory
+from tritonforge_generator.lint.model import Model
 from tritonforge_generator.lint.proto import Message, ModelConfig, enum_name
 from tritonforge_generator.lint.rule import Hit, rule
+from tritonforge_generator.lint.rules.dependencies import steps_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,60 +21,26 @@ class _Seen:
     full_dims: tuple[int, ...]
 
 
-@lru_cache(maxsize=256)
-def _served(directory: Path, strict: bool, _stamp: int) -> ModelConfig | None:  # hashed for the cache
-    return model_from_directory(directory, strict=strict).served
-
-
 def _composing(model: Model) -> Iterator[tuple[int, Message, ModelConfig]]:
     """Yield ``(index, step, completed config)`` of the steps whose model is known."""
-    siblings = model.siblings or {}
-    for index, step in enumerate(model.config.ensemble_scheduling.step):
-        directory = siblings.get(step.model_name)
-        if directory is None or step.model_namespace != "":
-            continue
-        config = directory / "config.pbtxt"
-        stamp = config.stat().st_mtime_ns if config.is_file() else 0
-        served = _served(directory, model.strict, stamp)
-        if served is not None:
-            yield index, step, served
-
-
-@rule(
-    "X1",
-    needs="repo",
-    text="ensemble {model} contains models that are not available or ambiguous: {missing}",
-    fix="Add {missing} to the repository, or correct `model_name`. With several repositories, lint them as the server "
-    "sees them: one beside the other.",
-)
-def composing_models_exist(model: Model) -> Iterator[Hit]:
-    """Every model of a step is in the repository."""
-    siblings = model.siblings or {}
-    steps = list(model.config.ensemble_scheduling.step)
-    missing = {step.model_name for step in steps if step.model_name not in siblings and step.model_name != ""}
-    if missing:
-        first = next(index for index, step in enumerate(steps) if step.model_name in missing)
-        yield Hit(f"ensemble_scheduling.step[{first}].model_name", {"missing": ", ".join(sorted(missing))})
+    for index, step, composing in steps_of(model):
+        if composing is not None and not composing.is_outside and composing.served is not None:
+            yield index, step, composing.served
 
 
 def _circle(model: Model) -> list[str]:
     """Find the way from an ensemble through its steps back to itself."""
-    siblings = model.siblings or {}
     ways = [[model.name]]
     seen: set[str] = set()
     for way in ways:
-        config = _written(siblings[way[-1]], model.strict) if way[-1] in siblings else None
-        for step in config.ensemble_scheduling.step if config is not None else ():
+        found = None if model.repositories is None else model.repositories.model(way[-1])
+        for step in found.written.ensemble_scheduling.step if found is not None else ():
             if step.model_name == model.name:
                 return [*way, model.name]
             if step.model_name not in seen:
                 seen.add(step.model_name)
                 ways.append([*way, step.model_name])
     return []
-
-
-def _written(directory: Path, strict: bool) -> ModelConfig:  # passed through
-    return model_from_directory(directory, strict=strict).written
 
 
 @rule(

@@ -20,7 +20,7 @@ def _tensors(model: Model) -> Iterator[tuple[str, str, tuple[int, ...], Message]
 
 def _final_tensors(model: Model) -> Iterator[tuple[str, str, tuple[int, ...], Message]]:
     """Like ``_tensors``, but only where no back-end may still fill in what is missing."""
-    if model.io_is_final or model.is_onnxruntime:
+    if model.io_is_final or model.is_onnxruntime or (model.is_python and model.served is not None):
         yield from _tensors(model)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
 from tritonforge_generator.lint.model import Model
 from tritonforge_generator.lint.onnx_io import GraphTensor, OnnxGraph, UnreadableModelError, served_output_dims
+from tritonforge_generator.lint.plan_view import known_plans
 from tritonforge_generator.lint.proto import Message, enum_name
 from tritonforge_generator.lint.rule import Hit, rule
 
@@ -44,14 +45,16 @@ def model_file_exists(model: Model) -> Iterator[Hit]:
 def external_data_exists(model: Model) -> Iterator[Hit]:
     """Weights that an ONNX file keeps in other files are where it says. ONNX Runtime words this in its own way."""
     for graph in _graphs(model):
-        for path in graph.missing_data:
+        for path in graph.external_data:
+            if not model.reaches(path) or path.is_file():
+                continue
             yield Hit(values={"path": path}, file=graph.path)
 
 
 @rule(
     "D2",
     needs="file",
-    text="Load model from {path} failed: Protobuf parsing failed.",
+    text="onnx runtime error 7: Load model from {path} failed:Protobuf parsing failed.",
     fix="Copy or export the model again: {problem}",
 )
 def model_file_is_onnx(model: Model) -> Iterator[Hit]:
@@ -190,9 +193,16 @@ def _pairs(model: Model, *kinds: str) -> Iterator[_Pair]:
                 yield kind, f"{kind}[{index}]", (kind == "output", index), tensor, known[tensor.name]
 
 
-def _unknown(model: Model, kind: str) -> Iterator[Hit]:
+def _allowed(model: Model, kind: str) -> Iterator[Collection[str]]:
+    """Yield the names of the inputs or outputs of every graph, or of every plan: both back-ends say the same."""
     for graph in _graphs(model):
-        known: Mapping[str, GraphTensor] = graph.outputs if kind == "output" else {**graph.inputs, **graph.overridable}
+        yield graph.outputs if kind == "output" else {**graph.inputs, **graph.overridable}
+    for plan in known_plans(model):
+        yield {tensor.name for tensor in (plan.outputs if kind == "output" else plan.inputs)}
+
+
+def _unknown(model: Model, kind: str) -> Iterator[Hit]:
+    for known in _allowed(model, kind):
         for index, tensor in enumerate(getattr(model.config, kind)):
             if tensor.name not in known and tensor.name != "":
                 values = {"tensor": tensor.name, "names": ", ".join(sorted(known))}
@@ -206,7 +216,7 @@ def _unknown(model: Model, kind: str) -> Iterator[Hit]:
     fix="Correct the name letter for letter.",
 )
 def input_is_in_the_graph(model: Model) -> Iterator[Hit]:
-    """Every configured input is an input of the graph."""
+    """Every configured input is an input of the ONNX graph or TensorRT plan."""
     yield from _unknown(model, "input")
 
 
@@ -217,7 +227,7 @@ def input_is_in_the_graph(model: Model) -> Iterator[Hit]:
     fix="Correct the name letter for letter.",
 )
 def output_is_in_the_graph(model: Model) -> Iterator[Hit]:
-    """Every configured output is an output of the graph."""
+    """Every configured output is an output of the ONNX graph or TensorRT plan."""
     yield from _unknown(model, "output")
 
 
@@ -363,6 +373,8 @@ def _settled(model: Model, known: GraphTensor, dims: Sequence[int]) -> GraphTens
         return known
     for graph in _graphs(model):
         if graph.outputs.get(known.name) is known:
+            if not all(model.reaches(path) for path in graph.external_data):
+                return None
             found = served_output_dims(graph.path).get(known.name)
             return None if found is None else replace(known, dims=found)
     return known

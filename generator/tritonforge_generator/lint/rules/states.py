@@ -123,7 +123,9 @@ def initial_state_file_is_long_enough(model: Model) -> Iterator[Hit]:
     for index, path, _, initial in _initials(model):
         if initial.WhichOneof("state_data") == "data_file":
             file = model.directory / "initial_state" / initial.data_file.lstrip("/")
-            problem = data_file_problem(file, initial, "initial_state setting expects", initial.data_file)
+            if not model.reaches(file):
+                continue
+            problem = data_file_problem(file, initial, "initial_state setting expects", initial.data_file, end=".")
             if problem != "":
                 yield Hit(f"{path}.data_file", {"problem": problem}, at=(index,))
 

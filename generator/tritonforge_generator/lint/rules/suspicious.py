@@ -154,8 +154,8 @@ def format_does_not_transpose(model: Model) -> Iterator[Hit]:
 def parameter_is_spelt_right(model: Model) -> Iterator[Hit]:
     """Unknown parameters are ignored without a word; one that is nearly a known one is a slip."""
     for name in sorted(model.config.parameters) if model.is_onnxruntime else ():
-        near = difflib.get_close_matches(name.lower(), PARAMETERS, n=1, cutoff=0.8)
-        if near and name not in PARAMETERS:
+        near = difflib.get_close_matches(name.lower(), PARAMETERS, n=1, cutoff=0.8) if name not in PARAMETERS else []
+        if near:
             yield Hit(f'parameters["{name}"]', {"name": name, "near": near[0]})
 
 
@@ -218,10 +218,16 @@ def batch_dimension_is_not_written(model: Model) -> Iterator[Hit]:
 
     Reported for image-like tensors ([1, 3, 224, 224]) whose graph is not there to settle it.
     """
-    if model.batches and not any(isinstance(graph, OnnxGraph) for graph in model.graphs.values()):
-        for kind, index, tensor in model.tensors():
-            if len(tensor.dims) >= _IMAGE_BATCH_RANK and tensor.dims[0] == 1:
-                yield Hit(f"{kind}[{index}].dims", {"kind": kind, "tensor": tensor.name})
+    for kind, index, tensor in model.tensors() if model.batches else ():
+        # The file is opened last: few tensors look like this.
+        if len(tensor.dims) >= _IMAGE_BATCH_RANK and tensor.dims[0] == 1 and not _settled_by_graph(model):
+            yield Hit(f"{kind}[{index}].dims", {"kind": kind, "tensor": tensor.name})
+
+
+def _settled_by_graph(model: Model) -> bool:
+    if not model.reads_files:
+        return any(path.exists() for path in model.model_files.values())
+    return any(isinstance(graph, OnnxGraph) for graph in model.graphs.values())
 
 
 @rule(

@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from tritonforge_client.datatypes import BY_DATA_TYPE
 from tritonforge_generator.lint.model import Model
 from tritonforge_generator.lint.proto import Message, enum_name
 from tritonforge_generator.lint.rule import Hit, rule
@@ -35,7 +34,7 @@ def warmup_dims_are_fixed(model: Model) -> Iterator[Hit]:
             yield Hit(f"{path}.dims", {"input": name}, at=(index, 0))
 
 
-def data_file_problem(path: Path, tensor: Message, prefix: str, name: str) -> str:
+def data_file_problem(path: Path, tensor: Message, prefix: str, name: str, *, end: str = "") -> str:
     """Say what is wrong with a file that should hold a tensor; an empty string when nothing is.
 
     Args:
@@ -43,17 +42,20 @@ def data_file_problem(path: Path, tensor: Message, prefix: str, name: str) -> st
         tensor: Message with ``data_type`` and ``dims``.
         prefix: Begin of the server's text for a file that is too short.
         name: The file's name as written.
+        end: End of that text.
     """
     if not path.is_file():
         reason = os.strerror(errno.EISDIR if path.is_dir() else errno.ENOENT)
         return f"failed to open text file for read {path}: {reason}"
+    from tritonforge_client.datatypes import BY_DATA_TYPE  # brings the client and numpy
+
     known = BY_DATA_TYPE.get(enum_name(tensor, "data_type"))
     if known is None or known.itemsize_bytes is None or any(size < 0 for size in tensor.dims):
         return ""
     expected, size = math.prod(tensor.dims) * known.itemsize_bytes, path.stat().st_size
     if expected <= size:
         return ""
-    return f"{prefix} {expected} bytes, but the data provided from {name}only has {size} bytes"
+    return f"{prefix} {expected} bytes, but the data provided from {name}only has {size} bytes{end}"
 
 
 @rule(
@@ -67,6 +69,8 @@ def warmup_file_is_long_enough(model: Model) -> Iterator[Hit]:
     for index, path, _, sample in _inputs(model):
         if sample.WhichOneof("input_data_type") == "input_data_file":
             file = model.directory / "warmup" / sample.input_data_file.lstrip("/")
+            if not model.reaches(file):
+                continue
             problem = data_file_problem(file, sample, "warmup setting expects", sample.input_data_file)
             if problem != "":
                 yield Hit(f"{path}.input_data_file", {"problem": problem}, at=(index, 1))

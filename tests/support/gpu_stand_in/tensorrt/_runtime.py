@@ -113,7 +113,10 @@ class ICudaEngine:
         return list(self._tensors[name]["shape"])
 
     def is_shape_inference_io(self, name: str) -> bool:
-        return False
+        return bool(self._tensors[name].get("is_shape_tensor", False))
+
+    def get_tensor_format(self, name: str) -> Any:
+        return ENUMS["TensorFormat"][self._tensors[name].get("format", "LINEAR")]
 
     def get_tensor_profile_shape(self, name: str, index: int) -> list[list[int]]:
         return [list(shape) for shape in self._facts["profiles"][index][name]]
