@@ -4,102 +4,80 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from tritonforge_generator.config import ModelConfig, model_config_from_graph
-from tritonforge_generator.config.from_graph import MODEL_FILENAME, PLAN_FILENAME, max_batch_size_from_graph
+from tritonforge_generator.config.from_graph import (
+    MODEL_FILENAME,
+    PLAN_FILENAME,
+    PYTHON_FILENAME,
+    max_batch_size_from_graph,
+    plan_filenames,
+)
+from tritonforge_generator.config.tensors import gathers_elements
 from tritonforge_generator.deploy import EmbeddedTriton
+from tritonforge_generator.draft import Draft
+from tritonforge_generator.environments import environment_checks, with_environments
 from tritonforge_generator.errors import TensorRTMissingError
 from tritonforge_generator.graph import Graph, graph_from_source
 from tritonforge_generator.graph.preprocess import preprocessed_model
+from tritonforge_generator.hashing import sha256_of_file
+from tritonforge_generator.inputs import inputs_of
+from tritonforge_generator.keeping import kept_by_hand
 from tritonforge_generator.made import manifest_of
+from tritonforge_generator.pipeline_ensemble import EnsembleDraft, Member, ordered_ensembles, verified_ensembles
 from tritonforge_generator.plan import KnownPlan, Plan, Profile, plan_from_onnx, profiles_from_options
 from tritonforge_generator.plan.availability import require_tensorrt
 from tritonforge_generator.plan.containers import require_release
 from tritonforge_generator.plan.network import newest_opset
-from tritonforge_generator.precision import TypedGraph
-from tritonforge_generator.repository import Manifest, ModelFolder, ModelVersion, StagedModel, stage_model
-from tritonforge_generator.source import DEFAULT_OPSET, source_from_path, source_from_reference
-from tritonforge_generator.spec import DynamicBatching, ForgeSpec, ModelOptions
+from tritonforge_generator.precision import LIMITS, TypedGraph
+from tritonforge_generator.python_model import declared_python, graph_of_python, reference_of_python
+from tritonforge_generator.repository import Manifest, ModelFolder, ModelVersion, Side, StagedModel, stage_model
+from tritonforge_generator.source import (
+    DEFAULT_OPSET,
+    SourceModel,
+    source_from_path,
+    source_from_python,
+    source_from_reference,
+)
+from tritonforge_generator.spec import DynamicBatching, EnvironmentOptions, ForgeSpec, ModelOptions
+from tritonforge_generator.stages import OnStage, Stage, timed
 from tritonforge_generator.verify import (
+    SERVED_CHECK,
     Check,
-    Reference,
+    StandIn,
     Verification,
     lint_check,
+    not_servable,
     offline_checks,
+    other_plans_checks,
     plan_checks,
     plan_datatypes,
     preprocessing_check,
     proven_typed_graph,
+    python_served_checks,
     reference_from_path,
     served_check,
+    skipped_check,
 )
 from tritonforge_generator.verify.reference import sample_options
-
-Stage = Literal["source", "graph", "precision", "plan", "config", "verify", "serve", "publish"]
-OnStage = Callable[[str, str], None]
-"""Called with the model's name when a stage begins, and while a plan is built."""
 
 SERVED_AT_ONCE: Final = 8
 """Models that one verifying server loads: each of its instances is a process with the model's weights."""
 
 
-@dataclass(slots=True)
-class Draft:
-    """A model on its way; it grows stage by stage until it is published.
-
-    Attributes:
-        options: What the user declared, with the platform that was chosen.
-        graph: The graph stage's artifact.
-        max_batch_size: As it will be configured.
-        work: Where files lie until they are staged.
-        live: The published model, if there is one.
-        reference: The source's answers.
-        typed: The precision stage's artifact, where types were asked for.
-        plan: The plan stage's artifact, where there is one.
-        config: The config stage's artifact.
-        staged: The staged folder.
-        notes: What a person should know.
-        checks: Gates passed or failed so far.
-        stage_s: Seconds spent in each stage.
-    """
-
-    options: ModelOptions
-    graph: Graph
-    max_batch_size: int
-    work: Path
-    live: ModelFolder
-    reference: Reference
-    typed: TypedGraph | None = None
-    plan: Plan | None = None
-    config: ModelConfig = field(init=False)
-    staged: StagedModel = field(init=False)
-    notes: list[str] = field(default_factory=list)
-    checks: list[Check] = field(default_factory=list)
-    stage_s: dict[Stage, float] = field(default_factory=dict)
-
-    @property
-    def network(self) -> Path:
-        """The ONNX file in the types that are to be computed in."""
-        return self.typed.path if self.typed is not None else self.graph.source.path
-
-    @property
-    def verification(self) -> Verification:
-        """The gates so far as an artifact."""
-        return Verification(model=self.options.name, samples=self.reference.samples.origin, checks=tuple(self.checks))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generated:
-    """One published model with everything that led to it.
+    """One published model or ensemble with everything that led to it.
 
     Attributes:
         version: The published version.
-        graph: What the graph takes and gives.
+        graph: What the graph takes and gives; ``None`` for an ensemble.
         config: Its configuration with reasons.
         verification: The gates it passed.
         typed: Its number types, where some were asked for.
@@ -108,7 +86,7 @@ class Generated:
     """
 
     version: ModelVersion
-    graph: Graph
+    graph: Graph | None
     config: ModelConfig
     verification: Verification
     typed: TypedGraph | None
@@ -117,47 +95,66 @@ class Generated:
 
 
 def generate(
-    spec: ForgeSpec, *, serve_check: bool = True, overwrite: bool = False, on_stage: OnStage = lambda *_: None
+    spec: ForgeSpec,
+    *,
+    serve_check: bool = True,
+    overwrite: bool = False,
+    on_conflict: Side | None = None,
+    on_stage: OnStage = lambda *_: None,
 ) -> list[Generated]:
-    """Generate, verify and publish every model of a spec; all of them or none.
+    """Generate, verify and publish every model and ensemble of a spec; all of them or none.
 
     Args:
         spec: What to generate, with resolved paths.
         serve_check: Load the staged models in a real Triton and compare its answers.
-        overwrite: Replace a ``config.pbtxt`` that was edited by hand.
+        overwrite: Drop what was written by hand into a ``config.pbtxt``; by default it is kept, field by field.
+        on_conflict: Which side wins where both the spec and a hand changed a field; by default it is refused.
         on_stage: Told when a stage begins, and how far a plan is.
 
     Returns:
-        The published models, in the order of the spec.
+        The published models in the order of the spec, then the ensembles, each after those that it is made of.
 
     Raises:
         TritonforgeError: The first refusal. No model of the spec was published then.
     """
+    ordered = ordered_ensembles(spec)
+    staged = partial(stage_model, spec.repository, overwrite=overwrite, on_conflict=on_conflict)
     with ExitStack() as opened:
-        chosen = [_with_platform(options, spec.server) for options in spec.models]  # refuses before any work is done
+        chosen = [with_platform(options, spec.server) for options in spec.models]  # refuses before any work is done
         drafts = []
         for options, note in chosen:
             work = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="tritonforge-model-")))
-            draft = _draft(options, work, ModelFolder(spec.repository / options.name), note, on_stage)
-            draft.staged = opened.enter_context(
-                stage_model(spec.repository, options.name, version=options.version, overwrite=overwrite)
-            )
+            draft = drafted(options, work, ModelFolder(spec.repository / options.name), note, on_stage)
+            draft.staged = opened.enter_context(staged(options.name, version=options.version))
+            environments = spec.environments_of(options.name)
+            _keep_hand_edits(draft, environments)
             _verify(draft, spec.server, on_stage)
+            draft.checks += environment_checks(draft.staged, environments)
             drafts.append(draft)
         for first in range(0, len(drafts), SERVED_AT_ONCE) if serve_check else ():
             _check_served(drafts[first : first + SERVED_AT_ONCE], on_stage)
         for draft in drafts:
             draft.verification.raise_if_failed()
+        for declared, draft in zip(spec.models, drafts, strict=True):
+            draft.staged.record["inputs"] = inputs_of(declared, spec.server, spec.environments_of(declared.name))
         manifests = [_manifest(draft) for draft in drafts]
-        for draft, manifest in zip(drafts, manifests, strict=True):
-            draft.staged.same_version(manifest)  # refuses before the first model is published
-        return [_published(draft, manifest, on_stage) for draft, manifest in zip(drafts, manifests, strict=True)]
+        members = {
+            draft.options.name: _member(draft, manifest)  # refuses before the first model is published
+            for draft, manifest in zip(drafts, manifests, strict=True)
+        }
+        ensembles = verified_ensembles(
+            spec, ordered, members, opened, staged=staged, serve_check=serve_check, on_stage=on_stage
+        )
+        models = [_published(draft, manifest, on_stage) for draft, manifest in zip(drafts, manifests, strict=True)]
+        return [*models, *(_published_ensemble(draft, manifest, on_stage) for draft, manifest in ensembles)]
 
 
-def _with_platform(options: ModelOptions, server: str | None) -> tuple[ModelOptions, str]:
+def with_platform(options: ModelOptions, server: str | None) -> tuple[ModelOptions, str]:
     """Settle ``platform: auto``, with a note of what was chosen and why; refuse plans that the server cannot load."""
     if options.platform == "onnxruntime":
         return options, ""
+    if options.platform == "python":
+        return declared_python(options), ""
     try:
         gpu = require_tensorrt(options.tensorrt.device_id)
     except TensorRTMissingError as error:
@@ -171,20 +168,28 @@ def _with_platform(options: ModelOptions, server: str | None) -> tuple[ModelOpti
     return options.model_copy(update={"platform": "tensorrt"}), note
 
 
-def _draft(options: ModelOptions, work: Path, live: ModelFolder, note: str, on_stage: OnStage) -> Draft:
+def drafted(options: ModelOptions, work: Path, live: ModelFolder, note: str, on_stage: OnStage) -> Draft:
+    """Go from the source to the configuration."""
+    if options.platform == "python":
+        return _python_draft(options, work, live, on_stage)
     stage_s: dict[Stage, float] = {}
     name = options.name
-    with _timed(name, "source", stage_s, on_stage):
+    with timed(name, "source", stage_s, on_stage):
         source = source_from_reference(options.source, work, opset=_opset(options))
     network = source.path
-    with _timed(name, "graph", stage_s, on_stage):
+    with timed(name, "graph", stage_s, on_stage):
         if options.preprocess is not None:
             fused = work / "preprocess"
             fused.mkdir()
             source = source_from_path(preprocessed_model(network, options.preprocess, fused))
         graph = graph_from_source(source, sample_options(options.verify))
         max_batch_size = max_batch_size_from_graph(graph, options)
-        reference = reference_from_path(source.path, options.verify, batched=max_batch_size > 0)
+        reference = reference_from_path(
+            source.path,
+            options.verify,
+            batched=max_batch_size > 0 and not gathers_elements(options),
+            sequence=options.sequence_batching,
+        )
     draft = Draft(
         options=options,
         graph=graph,
@@ -199,16 +204,41 @@ def _draft(options: ModelOptions, work: Path, live: ModelFolder, note: str, on_s
         draft.checks.append(preprocessing_check(network, options.preprocess, reference))
         draft.verification.raise_if_failed()
     if options.precision_options is not None:
-        with _timed(name, "precision", stage_s, on_stage):
+        with timed(name, "precision", stage_s, on_stage):
             _add_precision(draft)
         draft.verification.raise_if_failed()
     if options.platform == "tensorrt":
-        with _timed(name, "plan", stage_s, on_stage):
+        with timed(name, "plan", stage_s, on_stage):
             _add_plan(draft, on_stage)
-    with _timed(name, "config", stage_s, on_stage):
+    with timed(name, "config", stage_s, on_stage):
         draft.config = model_config_from_graph(
-            draft.graph, options, sample_shapes=reference.sample_shapes, notes=draft.notes
+            draft.graph,
+            options,
+            sample_shapes=reference.sample_shapes,
+            profiles=draft.plan.profiles if draft.plan is not None else (),
+            notes=draft.notes,
         )
+    return draft
+
+
+def _python_draft(options: ModelOptions, work: Path, live: ModelFolder, on_stage: OnStage) -> Draft:
+    stage_s: dict[Stage, float] = {}
+    with timed(options.name, "source", stage_s, on_stage):
+        source = source_from_python(options.source, options.files or ())
+    with timed(options.name, "graph", stage_s, on_stage):
+        graph = graph_of_python(source, options)
+        reference = reference_of_python(graph, options)
+    draft = Draft(
+        options=options,
+        graph=graph,
+        max_batch_size=options.max_batch_size or 0,
+        work=work,
+        live=live,
+        reference=reference,
+        stage_s=stage_s,
+    )
+    with timed(options.name, "config", stage_s, on_stage):
+        draft.config = model_config_from_graph(graph, options, sample_shapes=reference.sample_shapes)
     return draft
 
 
@@ -245,7 +275,7 @@ def _add_plan(draft: Draft, on_stage: OnStage) -> None:
         draft.work / PLAN_FILENAME,
         draft.options.tensorrt,
         precision=precision.type,
-        profiles=_profiles(draft),
+        profiles=profiles_of(draft),
         known=dict(_published_plans(draft.live)),
         on_progress=on_progress,
     )
@@ -268,7 +298,8 @@ def _published_plans(live: ModelFolder) -> Iterator[tuple[str, KnownPlan]]:
             yield made["recipe_sha256"], KnownPlan(path=path, sha256=made["sha256"])
 
 
-def _profiles(draft: Draft) -> tuple[Profile, ...]:
+def profiles_of(draft: Draft) -> tuple[Profile, ...]:
+    """The optimisation profiles of a plan."""
     options = draft.options
     batching = options.dynamic_batching
     preferred = batching.preferred_batch_size if isinstance(batching, DynamicBatching) else ()
@@ -276,53 +307,105 @@ def _profiles(draft: Draft) -> tuple[Profile, ...]:
     return profiles_from_options(
         draft.graph.inputs,
         options.tensorrt,
-        max_batch_size=draft.max_batch_size,
-        opt_batch_size=max(preferred, default=draft.max_batch_size),
+        max_batch_size=draft.batch_rows,
+        opt_batch_size=max(preferred, default=draft.batch_rows),
         sample_shapes=draft.reference.sample_shapes if given else options.verify.shapes,
     )
+
+
+def _keep_hand_edits(draft: Draft, environments: Mapping[str, EnvironmentOptions]) -> None:
+    config, rows = kept_by_hand(draft.staged, draft.config)
+    profiles = draft.plan.profiles if draft.plan is not None else ()
+    draft.config, more = with_environments(config, draft, environments, options=draft.options, profiles=profiles)
+    draft.max_batch_size = draft.config.message.max_batch_size
+    draft.checks += [*rows, *more]
 
 
 def _verify(draft: Draft, server: str | None, on_stage: OnStage) -> None:
     """Fill the staged folder and run every gate that needs no server."""
     staged = draft.staged
-    with _timed(draft.options.name, "verify", draft.stage_s, on_stage):
+    with timed(draft.options.name, "verify", draft.stage_s, on_stage):
         if draft.plan is not None:
-            staged.add_file(draft.plan.path, PLAN_FILENAME, sha256=draft.plan.sha256)
-            staged.write_config(draft.config.text)
+            _add_plans(draft, draft.plan)
+            staged.write_config(draft.config.text, draft.config.files)
             draft.checks += plan_checks(
                 draft.plan,
                 draft.graph.source.path,
                 draft.reference,
                 draft.options,
-                max_batch_size=draft.max_batch_size,
+                max_batch_size=draft.batch_rows,
                 server=server,
             )
             draft.checks.append(lint_check(staged.folder.path))
+        elif draft.options.platform == "python":
+            _add_files(draft.graph.source, PYTHON_FILENAME, staged)
+            staged.write_config(draft.config.text, draft.config.files)
+            draft.checks.append(lint_check(staged.folder.path))
         else:
-            _add_onnx(draft)
-            staged.write_config(draft.config.text)
+            typed = source_from_path(draft.network) if draft.typed is not None else draft.graph.source
+            _add_files(typed, MODEL_FILENAME, staged)
+            staged.write_config(draft.config.text, draft.config.files)
             draft.checks += offline_checks(
                 draft.reference,
                 staged.version_path / MODEL_FILENAME,
                 staged.folder.path,
-                max_batch_size=draft.max_batch_size,
+                max_batch_size=draft.batch_rows,
             )
+    if draft.max_batch_size > 0 and not draft.batched:
+        reason = "requests of several sizes share a batch, and only a full Triton gathers them"
+        draft.checks.append(skipped_check("requests are independent of their batch", reason))
     draft.verification.raise_if_failed()
 
 
-def _add_onnx(draft: Draft) -> None:
-    typed = source_from_path(draft.network) if draft.typed is not None else draft.graph.source
-    draft.staged.add_file(typed.path, MODEL_FILENAME, sha256=typed.file.sha256)
-    for external in typed.external_data:
-        draft.staged.add_file(external.path, external.location, sha256=external.sha256)
+def _add_plans(draft: Draft, plan: Plan) -> None:
+    """Stage the plan, and those for other GPUs where they fit."""
+    draft.staged.add_file(plan.path, PLAN_FILENAME, sha256=plan.sha256)
+    others = draft.options.cc_model_files or {}
+    checks = other_plans_checks(others, plan, version_compatible=draft.options.tensorrt.version_compatible)
+    draft.checks += checks
+    if any(check.verdict == "FAILED" for check in checks):
+        draft.verification.raise_if_failed()
+    for key, filename in plan_filenames(draft.options).items():
+        draft.staged.add_file(others[key], filename, sha256=sha256_of_file(others[key]))
+
+
+def _add_files(source: SourceModel, name: str, staged: StagedModel) -> None:
+    staged.add_file(source.path, name, sha256=source.file.sha256)
+    for beside in source.external_data:
+        staged.add_file(beside.path, beside.location, sha256=beside.sha256)
+
+
+def _member(draft: Draft, manifest: Manifest) -> Member:
+    """A model as the ensembles of its spec will find it."""
+    stand_in = None
+    if draft.plan is not None:
+        precision = draft.options.plan_precision
+        limit = precision.max_relative_error or LIMITS[precision.type]
+        stand_in = StandIn(path=draft.network, max_relative_error=limit)
+    return Member(staged=draft.staged, new=draft.staged.same_version(manifest) is None, stand_in=stand_in)
 
 
 def _manifest(draft: Draft) -> Manifest:
-    return manifest_of(draft.staged, draft.options, draft.graph, draft.verification, typed=draft.typed, plan=draft.plan)
+    return manifest_of(
+        draft.staged,
+        draft.options,
+        draft.graph,
+        draft.config,
+        draft.verification,
+        typed=draft.typed,
+        plan=draft.plan,
+    )
 
 
 def _check_served(drafts: Sequence[Draft], on_stage: OnStage) -> None:
     """One server for a group of staged models; each staging folder is a repository of its own."""
+    for draft in drafts:
+        reason = not_servable(draft.config.message)
+        if reason != "":
+            draft.checks.append(skipped_check(SERVED_CHECK, reason))
+    drafts = [draft for draft in drafts if not_servable(draft.config.message) == ""]
+    if not drafts:
+        return
     folders = [draft.staged.folder.path.parent for draft in drafts]
     start = time.perf_counter()
     on_stage(drafts[0].options.name, "serve")
@@ -330,20 +413,21 @@ def _check_served(drafts: Sequence[Draft], on_stage: OnStage) -> None:
     with EmbeddedTriton(folders, stop_timeout_s=0, arguments=["--disable-auto-complete-config"]) as server:
         start_s = time.perf_counter() - start
         for draft in drafts:
-            with _timed(draft.options.name, "serve", draft.stage_s, on_stage):
-                draft.checks.append(
-                    served_check(
-                        draft.options.name,
-                        draft.reference,
-                        [server.grpc_url, server.http_url],
-                        max_batch_size=draft.max_batch_size,
-                    )
-                )
+            with timed(draft.options.name, "serve", draft.stage_s, on_stage):
+                draft.checks += _served_checks(draft, [server.grpc_url, server.http_url])
     drafts[0].stage_s["serve"] += start_s
 
 
+def _served_checks(draft: Draft, targets: Sequence[str]) -> list[Check]:
+    name, config = draft.options.name, draft.config.message
+    if draft.options.platform == "python":
+        given = draft.options.verify.samples is not None
+        return python_served_checks(name, draft.reference, targets, config=config, samples_given=given)
+    return [served_check(name, draft.reference, targets, max_batch_size=draft.max_batch_size, config=config)]
+
+
 def _published(draft: Draft, manifest: Manifest, on_stage: OnStage) -> Generated:
-    with _timed(draft.options.name, "publish", draft.stage_s, on_stage):
+    with timed(draft.options.name, "publish", draft.stage_s, on_stage):
         version = draft.staged.publish(manifest)
     return Generated(
         version=version,
@@ -356,9 +440,15 @@ def _published(draft: Draft, manifest: Manifest, on_stage: OnStage) -> Generated
     )
 
 
-@contextmanager
-def _timed(model: str, stage: Stage, stage_s: dict[Stage, float], on_stage: OnStage) -> Iterator[None]:
-    on_stage(model, stage)
-    start = time.perf_counter()
-    yield
-    stage_s[stage] = stage_s.get(stage, 0.0) + time.perf_counter() - start
+def _published_ensemble(draft: EnsembleDraft, manifest: Manifest, on_stage: OnStage) -> Generated:
+    with timed(draft.options.name, "publish", draft.stage_s, on_stage):
+        version = draft.staged.publish(manifest)
+    return Generated(
+        version=version,
+        graph=None,
+        config=draft.config,
+        verification=draft.verification,
+        typed=None,
+        plan=None,
+        stage_s=dict(draft.stage_s),
+    )

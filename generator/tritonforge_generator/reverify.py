@@ -19,10 +19,13 @@ from tritonforge_generator.hashing import sha256_of_file
 from tritonforge_generator.pipeline import SERVED_AT_ONCE
 from tritonforge_generator.plan.availability import require_tensorrt
 from tritonforge_generator.repository import Manifest, ModelFolder, ModelRepository
+from tritonforge_generator.reverify_ensemble import proof_of_published
 from tritonforge_generator.source import source_from_reference
 from tritonforge_generator.spec import ModelOptions
 from tritonforge_generator.verify import (
+    SERVED_CHECK,
     Check,
+    EnsembleProof,
     Reference,
     Verification,
     batch_check,
@@ -30,6 +33,7 @@ from tritonforge_generator.verify import (
     header_check,
     installed_check,
     lint_check,
+    not_servable,
     own_plan_checks,
     own_reference_check,
     plan_checks,
@@ -40,13 +44,14 @@ from tritonforge_generator.verify import (
     reference_check,
     reference_from_path,
     served_check,
+    served_ensemble_check,
     server_check,
     skipped_check,
 )
 
 _FILENAMES: Final = {"onnxruntime": MODEL_FILENAME, "tensorrt": PLAN_FILENAME}
 _BACKENDS: Final = {"onnxruntime_onnx": "onnxruntime", "tensorrt_plan": "tensorrt"}
-_JUDGED_BY: Final = ("platform", "precision", "preprocess", "tensorrt", "instance_group", "verify")
+_JUDGED_BY: Final = ("platform", "precision", "preprocess", "tensorrt", "instance_group", "sequence_batching", "verify")
 """Recorded options that decide how a model is judged; what the others became is in ``config.pbtxt``."""
 
 _PLAN_RUNS: Final = "the plan runs"
@@ -63,8 +68,11 @@ class _Subject:
         version: The version that is verified, the highest.
         manifest: What is recorded of it; ``None`` where another tool made it.
         options: The recorded options, with the samples asked for now.
+        config: Its ``inference.ModelConfig``.
         max_batch_size: As configured.
         reference: What is served must answer like this.
+        proof: Of an ensemble, what is known before a server was asked.
+        not_servable: Why the embedded server cannot try it; empty when it can.
     """
 
     folder: ModelFolder
@@ -73,18 +81,23 @@ class _Subject:
     version: int = 0
     manifest: Manifest | None = None
     options: ModelOptions = field(init=False)
+    config: Any = None
     max_batch_size: int = 0
     reference: Reference | None = None
+    proof: EnsembleProof | None = None
+    not_servable: str = ""
 
     @property
     def batched(self) -> bool:
-        """Whether the first axis is a batch."""
-        return self.max_batch_size > 0
+        """Whether the first axis of the graph is a batch of requests' rows."""
+        gathers = self.config.batch_input or any(one.allow_ragged_batch for one in self.config.input)
+        return self.max_batch_size > 0 and not gathers
 
     @property
     def sound(self) -> bool:
-        """Whether every gate tried so far passed."""
-        return all(check.passed for check in self.checks)
+        """Whether every gate tried so far passed; an ensemble whose steps cannot be chained is served all the same."""
+        may_skip = self.proof is not None
+        return all(check.passed or (may_skip and check.skipped) for check in self.checks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,13 +205,20 @@ def _check(subject: _Subject, asked: _Asked) -> None:
     except text_format.ParseError:
         subject.checks.append(lint_check(folder.path))  # says where
         return
-    subject.max_batch_size = config.max_batch_size
+    subject.config, subject.max_batch_size = config, config.max_batch_size
     subject.options = _recorded_options(subject, asked)
+    if config.platform == "ensemble":
+        _check_ensemble(subject, asked)
+        return
+    if config.backend == "python":
+        reason = "a Python model has no source of answers; generate it again with verify.samples and verify.expected"
+        subject.checks += [lint_check(folder.path), skipped_check(SERVED_CHECK, reason)]
+        return
     backend = config.backend or _BACKENDS.get(config.platform, config.platform)
     if backend not in _FILENAMES:
         raise RepositoryError(
             f"model '{folder.name}' cannot be verified",
-            expected=f"the backend {' or '.join(_FILENAMES)}",
+            expected=f"the backend {', '.join(_FILENAMES)} or python",
             got=f"'{backend}'",
         )
     path = folder.path / str(subject.version) / (config.default_model_filename or _FILENAMES[backend])
@@ -213,11 +233,14 @@ def _manifest_check(subject: _Subject) -> Check:
     folder, version, manifest = subject.folder, subject.version, subject.manifest
     if manifest is None:
         return Check(name=name, passed=False, summary=f"version {version} has no manifest.json; generate it again")
-    path = folder.path / str(version)
+    recorded = {
+        location: (folder.path / str(version) / location, sha256) for location, sha256 in manifest.files.items()
+    }
+    recorded |= {location: (folder.path / location, sha256) for location, sha256 in manifest.model_files.items()}
     changed = [
         location
-        for location, sha256 in manifest.files.items()
-        if not (path / location).is_file() or sha256_of_file(path / location) != sha256
+        for location, (path, sha256) in recorded.items()
+        if not path.is_file() or sha256_of_file(path) != sha256
     ]
     if sha256_of_file(folder.config_path) != manifest.config_sha256:
         changed.append("config.pbtxt")
@@ -251,7 +274,8 @@ def _source_reference(subject: _Subject, source: Path) -> tuple[Path, Reference]
         fused = subject.work / "preprocess"
         fused.mkdir()
         network = preprocessed_model(source, options.preprocess, fused)
-    reference = reference_from_path(network, options.verify, batched=subject.batched)
+    sequence = options.sequence_batching
+    reference = reference_from_path(network, options.verify, batched=subject.batched, sequence=sequence)
     if options.preprocess is not None:
         subject.checks.append(preprocessing_check(source, options.preprocess, reference))
     return network, _in_precision(reference, options)
@@ -273,13 +297,30 @@ def _check_onnx(subject: _Subject, path: Path, asked: _Asked) -> None:
             subject.checks.append(precision_check(reference, session, precision, name))
         subject.checks.append(reference_check(reference, session))
     else:
-        reference = _in_precision(reference_from_path(path, options.verify, batched=subject.batched), options)
+        sequence = options.sequence_batching
+        own = reference_from_path(path, options.verify, batched=subject.batched, sequence=sequence)
+        reference = _in_precision(own, options)
         session = OnnxSession(path)
         subject.checks.append(own_reference_check(reference, session))
     if subject.batched:
         subject.checks.append(batch_check(reference, session, max_batch_size=subject.max_batch_size))
     subject.checks.append(lint_check(subject.folder.path))
     subject.reference = reference
+
+
+def _check_ensemble(subject: _Subject, asked: _Asked) -> None:
+    name = subject.folder.name
+    if asked.source is not None:
+        raise RepositoryError(
+            f"ensemble '{name}' has no source of its own",
+            expected="its steps to be compared with theirs",
+            got="a source",
+            action="Verify the models of its steps with --model NAME --source FILE.",
+        )
+    subject.proof, subject.not_servable = proof_of_published(
+        subject.folder, subject.config, subject.options.verify, subject.manifest, subject.checks
+    )
+    subject.reference = subject.proof.reference
 
 
 def _check_plan(subject: _Subject, path: Path, asked: _Asked) -> None:
@@ -348,17 +389,27 @@ def _check_loaded(
 
 
 def _check_served(root: Path, subjects: Sequence[_Subject], on_stage: Callable[[str, str], None]) -> None:
+    reasons = [subject.not_servable or not_servable(subject.config) for subject in subjects]
+    for subject, reason in zip(subjects, reasons, strict=True):
+        if reason != "":
+            subject.checks.append(skipped_check(SERVED_CHECK, reason))
+    subjects = [subject for subject, reason in zip(subjects, reasons, strict=True) if reason == ""]
+    if not subjects:
+        return
     names = [subject.folder.name for subject in subjects]
     with EmbeddedTriton(root, model_control_mode="explicit", load_models=names, stop_timeout_s=0) as server:
         for subject in subjects:
-            if subject.reference is None:
-                continue
             on_stage(subject.folder.name, "serve")
-            subject.checks.append(
-                served_check(
-                    subject.folder.name,
-                    subject.reference,
-                    [server.grpc_url, server.http_url],
-                    max_batch_size=subject.max_batch_size,
+            targets = [server.grpc_url, server.http_url]
+            if subject.proof is not None:
+                subject.checks.append(served_ensemble_check(subject.proof, targets))
+            elif subject.reference is not None:
+                subject.checks.append(
+                    served_check(
+                        subject.folder.name,
+                        subject.reference,
+                        targets,
+                        max_batch_size=subject.max_batch_size,
+                        config=subject.config,
+                    )
                 )
-            )

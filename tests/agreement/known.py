@@ -61,6 +61,12 @@ KNOWN: Final = (
         frozenset({"E14"}),
         "is unused in ensemble",
     ),
+    Known(
+        "other words",
+        "the server says it once for each row of the warm-up's batch",
+        frozenset({"W4"}),
+        "failed to run warmup sample",
+    ),
     Known("other words", "ONNX Runtime's words change with its version", frozenset({"D1"}), "onnx runtime error"),
 )
 

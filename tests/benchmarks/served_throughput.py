@@ -31,6 +31,7 @@ from tritonforge_client.core.proto import model_config_from_text
 from tritonforge_generator.deploy import EmbeddedTriton
 from tritonforge_generator.pipeline import generate
 from tritonforge_generator.spec import (
+    CudaOptimization,
     DynamicBatching,
     ForgeSpec,
     InstanceGroup,
@@ -39,7 +40,6 @@ from tritonforge_generator.spec import (
     PreprocessOptions,
     TensorRTOptions,
 )
-from tritonforge_generator.spec.model_options import CudaOptimization
 
 
 @dataclass(frozen=True)

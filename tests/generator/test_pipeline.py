@@ -84,11 +84,10 @@ def test_all_models_of_a_spec_or_none(tmp_path: Path) -> None:
 def test_a_refusal_to_publish_one_model_publishes_none(tmp_path: Path) -> None:
     first, second = graphs.linear(tmp_path / "a.onnx", seed=0), graphs.linear(tmp_path / "b.onnx", seed=1)
     generate_one(tmp_path, first)
-    config = tmp_path / "repo" / "m" / "config.pbtxt"
-    config.write_text(config.read_text() + "# mine\n")
+    (tmp_path / "repo" / "m" / "1" / "manifest.json").unlink()
     before = sorted(tmp_path.rglob("*"))
     spec = spec_of(tmp_path, {"name": "new", "source": str(first)}, {"name": "m", "source": str(second)})
-    with pytest.raises(RepositoryError, match="edited by hand"):
+    with pytest.raises(RepositoryError, match="another tool made this model"):
         generate(spec, serve_check=False)
     assert sorted(tmp_path.rglob("*")) == before
 

@@ -110,6 +110,7 @@ def test_preprocessing_is_proven_against_numpy(tmp_path: Path, network: Path) ->
     (first, *_) = one.verification.checks
     assert (first.name, first.passed) == ("preprocessing in the graph equals numpy", True)
     assert list(one.config.message.input[0].dims) == [20, 24, 3]
+    assert one.graph is not None
     assert one.graph.inputs[0].datatype == "UINT8"
 
 

@@ -161,9 +161,9 @@ def test_options_that_nobody_knows_fail_their_model(tmp_path: Path) -> None:
 def test_models_of_other_backends_fail(tmp_path: Path) -> None:
     folder = tmp_path / "repo" / "theirs"
     (folder / "1").mkdir(parents=True)
-    (folder / "config.pbtxt").write_text('backend: "python"')
+    (folder / "config.pbtxt").write_text('backend: "pytorch"')
     check = checks_of(verified(tmp_path / "repo"))["the model can be checked"]
-    assert "expected the backend onnxruntime or tensorrt, got 'python'" in check.summary
+    assert "expected the backend onnxruntime, tensorrt or python, got 'pytorch'" in check.summary
 
 
 @pytest.mark.triton

@@ -14,6 +14,7 @@ from tritonforge_generator.errors import TritonforgeError
 from tritonforge_generator.graph import OnnxSession
 from tritonforge_generator.pipeline import generate
 from tritonforge_generator.spec import (
+    CudaOptimization,
     ForgeSpec,
     InstanceGroup,
     ModelOptions,
@@ -22,7 +23,6 @@ from tritonforge_generator.spec import (
     PreprocessOptions,
     VerifyOptions,
 )
-from tritonforge_generator.spec.model_options import CudaOptimization
 
 pytestmark = [pytest.mark.gpu, pytest.mark.triton, pytest.mark.timeout(900)]
 

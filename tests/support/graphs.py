@@ -119,12 +119,13 @@ def embedding(path: Path) -> Path:
 
 
 def steps(path: Path, flag: int = TensorProto.FLOAT, correlation: int = TensorProto.INT64) -> Path:
-    """``y = x + start + id - end``: a model of sequences whose answers show every control."""
+    """``y = x + start + id - 2 end``: a model of sequences whose answers show every control."""
     nodes = [
         *(helper.make_node("Cast", [name], [f"{name}_value"], to=TensorProto.FLOAT) for name in ("start", "end", "id")),
         helper.make_node("Add", ["x", "start_value"], ["started"]),
         helper.make_node("Add", ["started", "id_value"], ["named"]),
-        helper.make_node("Sub", ["named", "end_value"], ["y"]),
+        helper.make_node("Sub", ["named", "end_value"], ["nearly"]),
+        helper.make_node("Sub", ["nearly", "end_value"], ["y"]),
     ]
     controls = [tensor("start", flag, ("batch", 1)), tensor("end", flag, ("batch", 1))]
     inputs = [tensor("x"), *controls, tensor("id", correlation, ("batch", 1))]

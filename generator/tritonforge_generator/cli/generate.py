@@ -14,6 +14,7 @@ from tritonforge_generator.errors import SpecError
 
 if TYPE_CHECKING:
     from tritonforge_generator.pipeline import Generated
+    from tritonforge_generator.repository import Side
     from tritonforge_generator.spec import ForgeSpec
 
 MODEL_FLAGS: Final = {
@@ -22,13 +23,26 @@ MODEL_FLAGS: Final = {
     "precision": "FP16 and so on, or its fields; by default the graph's own types.",
     "preprocess": "Image preprocessing to write into the graph.",
     "tensorrt": "How the plan is built.",
+    "cc_model_files": "By compute capability such as '8.0': a plan that was built for such GPUs.",
+    "files": "Files that a Python model needs; copied beside it.",
     "version": "Version number; by default one more than the highest.",
     "max_batch_size": "Largest batch; by default 32 where the graph can be batched, else 0.",
     "dynamic_batching": "true for the defaults, false for none, or its fields.",
+    "sequence_batching": "Requests are steps of sequences; instead of dynamic_batching.",
+    "input": "What differs from the graph's inputs, by name, such as reshape.",
+    "output": "What differs from the graph's outputs, by name, such as reshape.",
+    "batch_input": "Inputs that the server fills from the requests of a batch.",
+    "batch_output": "Outputs that are cut into the replies by the size of an input.",
+    "labels": "By output: names of its elements, as a list or a text file with one a line.",
     "instance_group": "Where it runs.",
     "version_policy": "Which versions the server serves.",
-    "model_warmup": "Run zeros through every instance before it takes requests.",
+    "model_warmup": "What runs through every instance before it takes requests: true for zeros in the smallest and the "
+    "largest batch (and in each profile's opt shapes), false for nothing, or samples.",
     "response_cache": "Answer equal requests from memory.",
+    "model_transaction_policy": "Whether a request may get several replies (Python models).",
+    "model_metrics": "Buckets of the model's histograms.",
+    "metric_tags": "Labels of all metrics of the model.",
+    "model_repository_agents": "Agents that look at the model before it loads.",
     "optimization": "Settings of ONNX Runtime and of transfers.",
     "parameters": "Settings of the backend, for example intra_op_thread_count.",
     "verify": "How it is proven before publishing.",
@@ -47,7 +61,16 @@ def _model_flags(function: Any) -> Any:
 @click.option("--trtexec", metavar="LINE", help="A trtexec line instead of a source; its flags become options.")
 @click.option("--repository", type=click.Path(path_type=Path), help="The model repository; wins over the spec's.")
 @click.option("--no-serve-check", is_flag=True, help="Skip the gate that serves the staged models with a real Triton.")
-@click.option("--overwrite", is_flag=True, help="Replace a config.pbtxt that was edited by hand.")
+@click.option("--overwrite", is_flag=True, help="Drop what was written by hand into a config.pbtxt; it is named.")
+@click.option(
+    "--on-conflict",
+    type=click.Choice(["ours", "theirs"]),
+    help="Where a field was changed both by hand and by the spec: take the spec's (ours) or the file's (theirs).",
+)
+@click.option(
+    "--diff", "only_diff", is_flag=True, help="Show what would change and publish nothing; exit 1 if it would."
+)
+@click.option("--frozen", is_flag=True, help="Like --diff, for CI: nothing that is as recorded is looked at again.")
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=YAML", help="A nested option, for example verify.seed=7."
 )
@@ -64,6 +87,9 @@ def command(
     repository: Path | None,
     no_serve_check: bool,
     overwrite: bool,
+    on_conflict: Side | None,
+    only_diff: bool,
+    frozen: bool,
     settings: tuple[str, ...],
     server: str | None,
     print_spec: bool,
@@ -93,10 +119,17 @@ def command(
 
         click.echo(text_from_forge_spec(spec), nl=False)
         return
+    if only_diff or frozen:
+        from tritonforge_generator.cli.generate_diff import show_diff
+
+        show_diff(spec, frozen=frozen, overwrite=overwrite, on_conflict=on_conflict, as_json=as_json)
+        return
     from tritonforge_generator.pipeline import generate
 
     with _failure_page(html), progress(quiet=as_json) as on_stage:
-        generated = generate(spec, serve_check=not no_serve_check, overwrite=overwrite, on_stage=on_stage)
+        generated = generate(
+            spec, serve_check=not no_serve_check, overwrite=overwrite, on_conflict=on_conflict, on_stage=on_stage
+        )
     if html is not None:
         from tritonforge_generator.report import report_from_generated, write_report
 

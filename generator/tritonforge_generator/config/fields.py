@@ -5,11 +5,11 @@ The protobuf message and the text are both made from this tree, and must agree: 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-Scalar = str | int | bool
+Scalar = str | int | float | bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +25,18 @@ class Field:
 
     Attributes:
         name: The proto field name.
-        value: A scalar, an enum, a list of integers or texts, or the fields of a sub-message. A repeated message or a
-            map entry is given as several fields of the same name.
+        value: A scalar, an enum, a list of scalars, or the fields of a sub-message. A repeated message or a map entry
+            is given as several fields of the same name.
         reason: Why the value is what it is; sub-messages may leave it to their fields.
+        above: Whole comment lines that people wrote before it, with their ``#``.
+        below: Whole comment lines that people wrote behind the last field of a message.
     """
 
     name: str
-    value: Scalar | Enum | list[int] | list[str] | tuple[Field, ...]
+    value: Scalar | Enum | list[int] | list[float] | list[bool] | list[str] | tuple[Field, ...]
     reason: str = ""
+    above: tuple[str, ...] = ()
+    below: tuple[str, ...] = ()
 
     @property
     def is_message(self) -> bool:
@@ -45,18 +49,25 @@ class Field:
         return self.value if isinstance(self.value, tuple) else ()
 
     @property
+    def numbers(self) -> tuple[int, ...]:
+        """The value of a list of whole numbers; nothing for anything else."""
+        return tuple(item for item in self.value if isinstance(item, int)) if isinstance(self.value, list) else ()
+
+    @property
     def text(self) -> str:
         """The value in protobuf text format; sub-messages are rendered by the template."""
         if isinstance(self.value, Enum):
             return self.value.name
-        if isinstance(self.value, bool):
-            return "true" if self.value else "false"
-        if isinstance(self.value, int):
-            return str(self.value)
-        if isinstance(self.value, str):
-            return _quoted(self.value)
-        items = [_quoted(item) if isinstance(item, str) else str(item) for item in self.value]
+        if not isinstance(self.value, (list, tuple)):
+            return _scalar_text(self.value)
+        items = [_scalar_text(item) for item in self.value if not isinstance(item, Field)]
         return f"[ {', '.join(items)} ]" if items else "[ ]"
+
+
+def _scalar_text(value: Scalar) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return _quoted(value) if isinstance(value, str) else repr(value)
 
 
 def _quoted(text: str) -> str:
@@ -71,6 +82,19 @@ def message(name: str, *fields: Field | None, reason: str = "") -> Field:
     return Field(name, tuple(field for field in fields if field is not None), reason)
 
 
+def map_entry(name: str, key: str | int, *value: Field | None, reason: str = "declared") -> Field:
+    """One entry of a map of messages; fields that are ``None`` are left out."""
+    return message(name, Field("key", key, reason), message("value", *value))
+
+
+def text_entries(name: str, texts: Mapping[str, str]) -> tuple[Field, ...]:
+    """All entries of a map of texts, as declared."""
+    return tuple(
+        message(name, Field("key", key, "declared"), Field("value", value, "as declared"))
+        for key, value in sorted(texts.items())
+    )
+
+
 def fill_message(target: Any, fields: Iterable[Field]) -> None:
     """Set fields on a protobuf message.
 
@@ -83,7 +107,7 @@ def fill_message(target: Any, fields: Iterable[Field]) -> None:
         if isinstance(field.value, Enum):
             setattr(target, field.name, descriptor.enum_type.values_by_name[field.value.name].number)
         elif not field.is_message:
-            if isinstance(field.value, (str, bool, int)):
+            if isinstance(field.value, (str, bool, int, float)):
                 setattr(target, field.name, field.value)
             else:
                 getattr(target, field.name).extend(field.value)
@@ -95,7 +119,11 @@ def _fill_sub_message(target: Any, field: Field, descriptor: Any) -> None:
     container = getattr(target, field.name)
     if descriptor.message_type is not None and descriptor.message_type.GetOptions().map_entry:
         key, value = field.fields
-        fill_message(container[key.value], value.fields)
+        if value.is_message:
+            container[key.value].SetInParent()
+            fill_message(container[key.value], value.fields)
+        else:
+            container[key.value] = value.value
     elif hasattr(container, "add"):
         fill_message(container.add(), field.fields)
     else:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
@@ -20,11 +21,13 @@ class ModelConfig:
         message: The ``inference.ModelConfig`` protobuf message.
         text: ``config.pbtxt``: the same message in text format with a reason on every line.
         notes: What a person should know of the decisions taken.
+        files: Contents of the files that the configuration names, by their place in the model folder.
     """
 
     message: Any
     text: str
     notes: tuple[str, ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def model_config_from_fields(fields: tuple[Field, ...], *, heading: str, notes: tuple[str, ...] = ()) -> ModelConfig:

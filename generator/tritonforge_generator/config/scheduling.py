@@ -1,46 +1,12 @@
-"""Fields about where a model runs and how requests reach it: straight from the options."""
+"""``dynamic_batching``: how single requests become batches."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tritonforge_generator.config.fields import Enum, Field, message
+from tritonforge_generator.config.fields import Enum, Field, map_entry, message
 from tritonforge_generator.errors import ConfigError
-from tritonforge_generator.spec import CudaOptimization, DynamicBatching, ModelOptions, Optimization, QueuePolicy
-
-
-def instance_group_fields(options: ModelOptions) -> Iterator[Field]:
-    """``instance_group``: one field a group."""
-    is_plan = options.platform == "tensorrt"
-    where = {
-        "KIND_AUTO": "the GPUs, as a plan needs one" if is_plan else "the GPUs where there are some, else the CPU",
-        "KIND_CPU": "the CPU, even where there are GPUs",
-        "KIND_GPU": "GPUs only; the model does not load without one",
-    }
-    for group in options.instance_group:
-        each = "execute at the same time" if group.count > 1 else "executes one batch at a time"
-        yield message(
-            "instance_group",
-            Field("count", group.count, f"{each}, for each device"),
-            Field("kind", Enum(group.kind), where[group.kind]),
-            Field("gpus", list(group.gpus), "only these GPUs") if group.gpus else None,
-            Field("profile", [str(index) for index in group.profile], "only these optimisation profiles")
-            if group.profile and is_plan
-            else None,
-        )
-
-
-def version_policy_field(options: ModelOptions) -> Field:
-    """``version_policy``: which of the version folders are served."""
-    policy = options.version_policy
-    if policy.latest is not None:
-        count = policy.latest.num_versions
-        reason = "only the newest version" if count == 1 else f"the {count} newest versions"
-        return message("version_policy", message("latest", Field("num_versions", count, reason)))
-    if policy.specific is not None:
-        versions = list(policy.specific.versions)
-        return message("version_policy", message("specific", Field("versions", versions, "only these versions")))
-    return message("version_policy", message("all", reason="every version folder"))
+from tritonforge_generator.spec import DynamicBatching, ModelOptions, QueuePolicy
 
 
 def dynamic_batching_field(options: ModelOptions, *, max_batch_size: int) -> Field | None:
@@ -50,6 +16,8 @@ def dynamic_batching_field(options: ModelOptions, *, max_batch_size: int) -> Fie
         ConfigError: It is asked for without batching, or prefers a batch above ``max_batch_size`` (rule C6).
     """
     declared = options.dynamic_batching
+    if options.sequence_batching is not None:
+        return None
     if max_batch_size <= 1:
         if isinstance(declared, DynamicBatching):
             raise ConfigError(
@@ -85,7 +53,7 @@ def dynamic_batching_field(options: ModelOptions, *, max_batch_size: int) -> Fie
         Field("preserve_ordering", value=True, reason="answers leave in the order of arrival")
         if batching.preserve_ordering
         else None,
-        _queue_policy_field(batching.default_queue_policy) if batching.default_queue_policy is not None else None,
+        *_priority_fields(batching),
         reason="single requests are gathered into batches",
     )
 
@@ -93,7 +61,7 @@ def dynamic_batching_field(options: ModelOptions, *, max_batch_size: int) -> Fie
 def queue_policy_note(options: ModelOptions) -> str:
     """What a person should know who declares a queue policy; empty without one."""
     declared = options.dynamic_batching
-    if not isinstance(declared, DynamicBatching) or declared.default_queue_policy is None:
+    if not isinstance(declared, DynamicBatching) or not declared.queue_policies:
         return ""
     return (
         "with a queue policy, Triton's dynamic batcher may leave a request waiting for up to 0.5 s when few are in "
@@ -101,11 +69,21 @@ def queue_policy_note(options: ModelOptions) -> str:
     )
 
 
-def _queue_policy_field(policy: QueuePolicy) -> Field:
+def _priority_fields(batching: DynamicBatching) -> Iterator[Field]:
+    levels = batching.priority_levels
+    if levels is not None and batching.default_priority_level is not None:
+        yield Field("priority_levels", levels, "1 is served first")
+        yield Field("default_priority_level", batching.default_priority_level, "of requests that name none")
+    if batching.default_queue_policy is not None:
+        yield message("default_queue_policy", *_queue_policy_fields(batching.default_queue_policy))
+    for level, policy in sorted((batching.priority_queue_policy or {}).items()):
+        yield map_entry("priority_queue_policy", level, *_queue_policy_fields(policy), reason="the priority level")
+
+
+def _queue_policy_fields(policy: QueuePolicy) -> tuple[Field, ...]:
     timeout_us = policy.default_timeout_microseconds
     actions = {"REJECT": "answered with an error once it waited too long", "DELAY": "put behind the others instead"}
-    return message(
-        "default_queue_policy",
+    return (
         Field("timeout_action", Enum(policy.timeout_action), actions[policy.timeout_action]),
         Field(
             "default_timeout_microseconds",
@@ -126,57 +104,4 @@ def _queue_policy_field(policy: QueuePolicy) -> Field:
             policy.max_queue_size,
             "more requests are refused at once" if policy.max_queue_size > 0 else "no limit",
         ),
-    )
-
-
-def response_cache_field(options: ModelOptions) -> Field | None:
-    """``response_cache``, where declared."""
-    if options.response_cache is None:
-        return None
-    enable = options.response_cache.enable
-    reason = (
-        "equal requests are answered from memory; the server needs --cache-config"
-        if enable
-        else "every request is computed"
-    )
-    return message("response_cache", Field("enable", enable, reason))
-
-
-def optimization_field(options: ModelOptions) -> Field | None:
-    """``optimization``, where declared."""
-    declared = options.optimization
-    if declared is not None and options.platform != "tensorrt":
-        declared = declared.model_copy(update={"cuda": None})  # of no use where `auto` chose ONNX Runtime
-    if declared is None or declared == Optimization():
-        return None
-    levels = {-1: "basic", 0: "all", 1: "extended", 2: "no"}
-    level = declared.graph.level if declared.graph is not None else 0
-    pinned = {
-        "input_pinned_memory": declared.input_pinned_memory,
-        "output_pinned_memory": declared.output_pinned_memory,
-    }
-    return message(
-        "optimization",
-        message("graph", Field("level", level, f"{levels[level]} graph optimisations of ONNX Runtime"))
-        if declared.graph is not None
-        else None,
-        Field("priority", Enum(declared.priority), "as declared") if declared.priority is not None else None,
-        _cuda_field(declared.cuda) if declared.cuda is not None else None,
-        *(
-            message(name, Field("enable", memory.enable, "as declared"))
-            for name, memory in pinned.items()
-            if memory is not None
-        ),
-    )
-
-
-def _cuda_field(cuda: CudaOptimization) -> Field:
-    launched = "a batch size that comes again is launched as one CUDA graph" if cuda.graphs else "layer by layer"
-    return message(
-        "cuda",
-        Field("graphs", cuda.graphs, launched),
-        Field("busy_wait_events", value=True, reason="waits in a loop") if cuda.busy_wait_events else None,
-        Field("output_copy_stream", value=True, reason="outputs on their own stream")
-        if cuda.output_copy_stream
-        else None,
     )

@@ -72,6 +72,7 @@ class EmbeddedTriton:
         on_log: Called with every line of the server's log, from a thread of its own.
         cache_size_bytes: Size of the response cache, which serves models with ``response_cache.enable``; 0 turns the
             cache off.
+        model_config_name: Read ``configs/<name>.pbtxt`` of a model in place of ``config.pbtxt``, where it has one.
         arguments: More command-line arguments of ``tritonserver``; the last one wins.
     """
 
@@ -90,6 +91,7 @@ class EmbeddedTriton:
         stop_timeout_s: float = 5.0,
         on_log: Callable[[str], None] | None = None,
         cache_size_bytes: int = _DEFAULT_CACHE_BYTES,
+        model_config_name: str | None = None,
         arguments: Sequence[str] = (),
     ) -> None:
         several = [model_repository] if isinstance(model_repository, str | Path) else list(model_repository)
@@ -104,6 +106,7 @@ class EmbeddedTriton:
         self._stop_timeout_s = stop_timeout_s
         self._on_log = on_log
         self._cache_size_bytes = cache_size_bytes
+        self._model_config_name = model_config_name
         self._arguments = tuple(arguments)
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
@@ -311,6 +314,8 @@ class EmbeddedTriton:
             ("exit-timeout-secs", max(1, round(self._stop_timeout_s))),
             *(("load-model", name) for name in self._load_models),
         ]
+        if self._model_config_name is not None:
+            options.append(("model-config-name", self._model_config_name))
         if self._model_control_mode == "poll":
             options.append(("repository-poll-secs", self._repository_poll_s))
         if self._cache_size_bytes > 0:

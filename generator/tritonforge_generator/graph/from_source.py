@@ -10,7 +10,7 @@ from tritonforge_generator.errors import GraphError
 from tritonforge_generator.graph.agreement import disagreement
 from tritonforge_generator.graph.graph import BatchAxis, Graph
 from tritonforge_generator.graph.samples import FALLBACK_SIZES, SampleOptions, Samples, samples_from_options
-from tritonforge_generator.graph.session import OnnxSession
+from tritonforge_generator.graph.session import NamedSession, OnnxSession
 from tritonforge_generator.source import SourceModel
 from tritonforge_generator.source.onnx_file import onnx_skeleton_from_path
 
@@ -51,7 +51,7 @@ def graph_from_source(source: SourceModel, options: SampleOptions | None = None)
     )
 
 
-def runnable_samples(session: OnnxSession, options: SampleOptions, *, batched: bool) -> Samples:
+def runnable_samples(session: NamedSession, options: SampleOptions, *, batched: bool) -> Samples:
     """Samples that the graph runs on, trying several sizes for dynamic axes nobody gave a size for.
 
     Args:
@@ -79,7 +79,7 @@ def runnable_samples(session: OnnxSession, options: SampleOptions, *, batched: b
     ) from failure
 
 
-def _has_open_sizes(session: OnnxSession, options: SampleOptions, *, batched: bool) -> bool:
+def _has_open_sizes(session: NamedSession, options: SampleOptions, *, batched: bool) -> bool:
     if options.path is not None:
         return False
     return any(-1 in tensor.dims(batched=batched) for tensor in session.inputs if tensor.name not in options.shapes)

@@ -41,6 +41,20 @@ class Session(Protocol):
         ...
 
 
+class NamedSession(Session, Protocol):
+    """A session that says what it takes, so that samples can be drawn for it."""
+
+    @property
+    def path(self) -> Path | str:
+        """What messages call it."""
+        ...
+
+    @property
+    def inputs(self) -> tuple[GraphTensor, ...]:
+        """What each run takes."""
+        ...
+
+
 class OnnxSession:
     """An ONNX file loaded into ONNX Runtime's CPU provider.
 

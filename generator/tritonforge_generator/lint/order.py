@@ -91,6 +91,7 @@ _PYTHON_INSTANCES: Final[Blocks] = (("D5",), ("Y7",), ("Y17",))
 _RUNNING: Final[Blocks] = (
     ("W1", "W2", "W3", "W5"),
     ("W8", "W7"),
+    ("W4",),
     ("S14", "S15", "S16", "S17", "S18", "S19", "S20", "S21", "S22"),
     ("S23",),
     ("S24",),

@@ -29,6 +29,8 @@ class Manifest:
         config_sha256: SHA-256 of ``config.pbtxt``.
         graph: What the graph takes and gives.
         options: The spec's options of this model.
+        model_files: SHA-256 of files that the configuration names, by path relative to the model's folder.
+        composing: Of an ensemble: by composing model and version, SHA-256 of the files of that version.
         made: When, where, with which tool versions, and the verification with its figures.
     """
 
@@ -39,16 +41,27 @@ class Manifest:
     config_sha256: str
     graph: Mapping[str, Any]
     options: Mapping[str, Any]
+    model_files: Mapping[str, str] = field(default_factory=dict)
+    composing: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
     made: Mapping[str, Any] = field(default_factory=dict)
     manifest_version: int = MANIFEST_VERSION
 
     def to_json(self) -> str:
         """The file's text: sorted keys, two spaces, a final newline."""
-        return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
+        data = asdict(self)
+        for name in ("model_files", "composing"):
+            if not data[name]:
+                del data[name]
+        return json.dumps(data, indent=2, sort_keys=True) + "\n"
 
     def same_content(self, other: Manifest) -> bool:
-        """Whether another version holds the same files and configuration."""
-        return self.files == other.files and self.config_sha256 == other.config_sha256
+        """Whether another version holds the same files and configuration, and runs the same files of other models."""
+        return (self.files, self.model_files, self.composing, self.config_sha256) == (
+            other.files,
+            other.model_files,
+            other.composing,
+            other.config_sha256,
+        )
 
 
 def manifest_from_json(path: Path) -> Manifest:

@@ -1,6 +1,7 @@
 """First stage: the trained model as it lies on disk, or as PyTorch exports it."""
 
 from tritonforge_generator.source.onnx_file import source_from_path
+from tritonforge_generator.source.python_file import python_source, source_from_python
 from tritonforge_generator.source.source_model import SourceFile, SourceModel
 from tritonforge_generator.source.torch_module import (
     DEFAULT_OPSET,
@@ -15,7 +16,9 @@ __all__ = [
     "SourceFile",
     "SourceModel",
     "TorchModel",
+    "python_source",
     "source_from_path",
+    "source_from_python",
     "source_from_reference",
     "source_from_torch",
     "torch_model_from_reference",

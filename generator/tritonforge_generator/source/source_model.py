@@ -34,7 +34,7 @@ class SourceModel:
         external_data: The files that hold its weights outside the model file, ordered by location.
     """
 
-    format: Literal["onnx"]
+    format: Literal["onnx", "python"]
     file: SourceFile
     external_data: tuple[SourceFile, ...]
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tritonforge_client.extras import require_extra
 from tritonforge_generator.declared import DeclaredModel, PlacedError, declared_from_mapping, read_declared
+from tritonforge_generator.spec.ensemble_options import EnsembleOptions
+from tritonforge_generator.spec.environment_options import EnvironmentName, EnvironmentOptions
 from tritonforge_generator.spec.model_options import ModelOptions
-from tritonforge_generator.spec.precision_options import PrecisionOptions
 
 if TYPE_CHECKING:
     import pydantic
@@ -30,36 +31,57 @@ class ForgeSpec(DeclaredModel):
         pattern=r"^\d\d\.\d\d$",
         description="The Triton release that will serve, such as '26.08'; plans are checked against its TensorRT.",
     )
-    models: tuple[ModelOptions, ...] = Field(min_length=1, description="The models to generate.")
+    models: tuple[ModelOptions, ...] = Field(default=(), description="The models to generate.")
+    ensembles: tuple[EnsembleOptions, ...] = Field(
+        default=(), description="Ensembles of models of this spec, or of ones that are in the repository already."
+    )
+    environments: dict[EnvironmentName, dict[str, EnvironmentOptions]] = Field(
+        default_factory=dict,
+        description="By environment and model: what differs there; written to configs/<environment>.pbtxt.",
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _known_models(self) -> ForgeSpec:
+        models = {model.name: model for model in self.models}
+        for environment, overrides in self.environments.items():
+            for name, options in overrides.items():
+                at = ("environments", environment, name)
+                if name not in models:
+                    raise PlacedError(at=at, expected=f"a model of this spec: {', '.join(models)}", got=f"'{name}'")
+                try:
+                    options.applied_to(models[name])
+                except PlacedError as error:
+                    raise PlacedError(str(error), at=at) from error
+        return self
 
     @pydantic.model_validator(mode="after")
     def _distinct_names(self) -> ForgeSpec:
         seen: set[str] = set()
-        for index, model in enumerate(self.models):
-            if model.name in seen:
-                raise PlacedError(
-                    at=("models", index, "name"), expected="distinct model names", got=f"'{model.name}' twice"
-                )
-            seen.add(model.name)
+        declared: dict[str, Sequence[ModelOptions | EnsembleOptions]] = {
+            "models": self.models,
+            "ensembles": self.ensembles,
+        }
+        for key, several in declared.items():
+            for index, model in enumerate(several):
+                if model.name in seen:
+                    raise PlacedError(
+                        at=(key, index, "name"), expected="distinct model names", got=f"'{model.name}' twice"
+                    )
+                seen.add(model.name)
+        if not seen:
+            raise PlacedError(at=("models",), expected="at least 1 of them", got="none", action="Or declare ensembles.")
         return self
+
+    def environments_of(self, model: str) -> dict[str, EnvironmentOptions]:
+        """What differs of a model, by environment."""
+        return {name: overrides[model] for name, overrides in self.environments.items() if model in overrides}
 
     def resolved(self, folder: Path) -> ForgeSpec:
         """The same spec with its paths relative to a folder, usually that of the file it came from."""
-        models = tuple(_resolved(model, folder) for model in self.models)
-        return self.model_copy(update={"repository": folder / self.repository, "models": models})
-
-
-def _resolved(model: ModelOptions, folder: Path) -> ModelOptions:
-    samples = model.verify.samples
-    changed: dict[str, Any] = {
-        "verify": model.verify.model_copy(update={"samples": folder / samples if samples is not None else None}),
-        "tensorrt": model.tensorrt.resolved(folder),
-    }
-    if not str(model.source).startswith("torch:"):
-        changed["source"] = folder / model.source
-    if isinstance(model.precision, PrecisionOptions):
-        changed["precision"] = model.precision.resolved(folder)
-    return model.model_copy(update=changed)
+        models = tuple(model.resolved(folder) for model in self.models)
+        ensembles = tuple(ensemble.resolved(folder) for ensemble in self.ensembles)
+        repository = folder / self.repository
+        return self.model_copy(update={"repository": repository, "models": models, "ensembles": ensembles})
 
 
 def forge_spec_from_file(path: Path) -> ForgeSpec:
@@ -96,6 +118,6 @@ def text_from_forge_spec(spec: ForgeSpec) -> str:
         return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if text[:1].isdigit() else None)
 
     Dumper.add_representer(str, quoted)
-    data = spec.model_dump(mode="json", exclude_defaults=True)
+    data = spec.model_dump(mode="json", exclude_defaults=True, by_alias=True)
     text: str = yaml.dump(data, Dumper=Dumper, sort_keys=False, default_flow_style=None, width=120)
     return text.rstrip() + "\n"  # a flow sequence at the end leaves its line open

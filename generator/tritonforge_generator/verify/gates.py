@@ -8,7 +8,7 @@ from pathlib import Path
 from tritonforge_generator.errors import TritonforgeError
 from tritonforge_generator.graph import OnnxSession
 from tritonforge_generator.graph.session import Session
-from tritonforge_generator.lint import lint_model
+from tritonforge_generator.lint import Finding, lint_model
 from tritonforge_generator.verify.reference import Reference
 from tritonforge_generator.verify.verification import Check, Comparison
 
@@ -99,7 +99,15 @@ def lint_check(directory: Path) -> Check:
     Args:
         directory: The model folder.
     """
-    findings = lint_model(directory)
+    return check_of_findings(lint_model(directory))
+
+
+def check_of_findings(findings: Sequence[Finding]) -> Check:
+    """The verdict of what the server's own rules found.
+
+    Args:
+        findings: Errors first.
+    """
     errors = [finding for finding in findings if finding.severity == "error"]
     warnings = len(findings) - len(errors)
     if errors:

@@ -18,7 +18,8 @@ from tritonforge_generator.graph.from_source import runnable_samples
 from tritonforge_generator.graph.preprocess import image_size, preprocessed_array
 from tritonforge_generator.graph.session import Arrays, Session
 from tritonforge_generator.precision import LIMITS, accuracy
-from tritonforge_generator.spec import PrecisionOptions, PreprocessOptions, VerifyOptions
+from tritonforge_generator.spec import PrecisionOptions, PreprocessOptions, SequenceBatching, VerifyOptions
+from tritonforge_generator.verify.sequence import as_sequence
 from tritonforge_generator.verify.verification import Check
 
 
@@ -81,13 +82,16 @@ def _converted(name: str, array: npt.NDArray[Any], datatypes: Mapping[str, str])
     return converted
 
 
-def reference_from_path(path: Path, options: VerifyOptions, *, batched: bool) -> Reference:
+def reference_from_path(
+    path: Path, options: VerifyOptions, *, batched: bool, sequence: SequenceBatching | None = None
+) -> Reference:
     """Run a model on its samples and keep the answers.
 
     Args:
         path: The ``.onnx`` file.
         options: Samples and tolerances.
         batched: Whether the first axis is a batch.
+        sequence: How steps of sequences reach the model; the samples become one.
 
     Raises:
         GraphError: It does not run, or answers the same question differently twice.
@@ -95,6 +99,7 @@ def reference_from_path(path: Path, options: VerifyOptions, *, batched: bool) ->
     """
     session = OnnxSession(path)
     samples = runnable_samples(session, sample_options(options), batched=batched)
+    samples = as_sequence(samples, sequence, session, batched=batched)
     return reference_from_session(session, samples, options, batched=batched, name=str(path))
 
 
@@ -113,7 +118,7 @@ def reference_from_session(
     Raises:
         GraphError: It does not run, or answers the same question differently twice.
     """
-    reference = Reference(samples=samples, batched=batched, answers=(), tolerance=_tolerance(options))
+    reference = Reference(samples=samples, batched=batched, answers=(), tolerance=tolerance_of(options))
     answers = tuple(session.run(reference.request(index)) for index in range(samples.count))
     again = session.run(reference.request(0))
     for output, answer in again.items():
@@ -154,7 +159,8 @@ def sample_options(options: VerifyOptions) -> SampleOptions:
     return SampleOptions(path=options.samples, seed=options.seed, shapes=options.shapes)
 
 
-def _tolerance(options: VerifyOptions) -> Tolerance | None:
+def tolerance_of(options: VerifyOptions) -> Tolerance | None:
+    """The difference that the user allows; ``None`` for the default of each output's dtype."""
     if options.rtol is None and options.atol is None:
         return None
     return Tolerance(rtol=options.rtol or 0.0, atol=options.atol or 0.0)

@@ -6,6 +6,7 @@ Golden files are written anew with: UPDATE_GOLDEN=1 pytest tests/generator/confi
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tritonforge_generator.source import source_from_path
 from tritonforge_generator.spec import ModelOptions, PreprocessOptions
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "config"
+_PROFILE = {"x": {"min": [1, 4], "opt": [8, 4], "max": [32, 4]}}
 OPTIONS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "max_batch_size": {"max_batch_size": 7},
@@ -58,6 +60,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "platform": "tensorrt",
         "instance_group": [{"kind": "KIND_GPU", "gpus": [0], "profile": [0, 1]}, {"profile": [2]}],
     },
+    "tensorrt_profiles": {
+        "platform": "tensorrt",
+        "instance_group": [{"profile": [1]}, {}],
+        "tensorrt": {"profiles": [_PROFILE, _PROFILE]},
+    },
     "tensorrt_preferred_batch_size": {
         "platform": "tensorrt",
         "dynamic_batching": {"preferred_batch_size": [8, 16]},
@@ -67,25 +74,142 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "tensorrt_cuda_graphs_off": {"platform": "tensorrt", "optimization": {"cuda": {"graphs": False}}},
     "tensorrt_busy_wait_events": {"platform": "tensorrt", "optimization": {"cuda": {"busy_wait_events": True}}},
     "tensorrt_output_copy_stream": {"platform": "tensorrt", "optimization": {"cuda": {"output_copy_stream": True}}},
+    "priority_levels": {"dynamic_batching": {"priority_levels": 3, "default_priority_level": 2}},
+    "priority_queue_policy": {
+        "dynamic_batching": {
+            "priority_levels": 2,
+            "default_priority_level": 2,
+            "default_queue_policy": {},
+            "priority_queue_policy": {"1": {"max_queue_size": 0}, "2": {"timeout_action": "DELAY"}},
+        }
+    },
+    "instance_group_model": {"instance_group": [{"kind": "KIND_MODEL", "name": "mine", "host_policy": "numa_0"}]},
+    "instance_group_passive": {"instance_group": [{"kind": "KIND_CPU"}, {"kind": "KIND_CPU", "passive": True}]},
+    "rate_limiter": {
+        "instance_group": [
+            {"rate_limiter": {"resources": [{"name": "R1", "count": 4}, {"name": "R2", "global": True}], "priority": 2}}
+        ]
+    },
+    "rate_limiter_priority": {"instance_group": [{"rate_limiter": {}}]},
+    "model_warmup_samples": {
+        "model_warmup": [
+            {"name": "zeros", "count": 3},
+            {"name": "random", "batch_size": 8, "inputs": {"x": {"random_data": True, "dims": [4]}}},
+        ]
+    },
+    "labels": {"labels": {"y": ["cat", "dog", "bird"]}},
+    "input_dims": {"input": [{"name": "x", "data_type": "TYPE_FP32", "dims": [2, 2]}]},
+    "input_format": {"input": [{"name": "x", "dims": [2, 2, 1], "reshape": {"shape": [4]}, "format": "FORMAT_NHWC"}]},
+    "output_reshape": {"output": [{"name": "y", "dims": [3, 1], "reshape": {"shape": [3]}}]},
+    "metric_tags": {"metric_tags": {"team": "vision", "cost centre": '7"'}},
+    "model_metrics": {
+        "model_metrics": {
+            "metric_control": [
+                {
+                    "metric_identifier": {"family": "nv_inference_first_response_histogram_ms"},
+                    "histogram_options": {"buckets": [0.1, 1, 2.5e3]},
+                }
+            ]
+        }
+    },
+    "model_repository_agents": {
+        "model_repository_agents": {"agents": [{"name": "checksum", "parameters": {"MD5:1/model.onnx": "00"}}]}
+    },
+    "accelerator_tensorrt": {
+        "optimization": {
+            "execution_accelerators": {
+                "gpu_execution_accelerator": [
+                    {"name": "tensorrt", "parameters": {"precision_mode": "FP16", "trt_engine_cache_enable": "1"}}
+                ]
+            }
+        }
+    },
+    "accelerator_cuda": {
+        "optimization": {
+            "execution_accelerators": {
+                "gpu_execution_accelerator": [{"name": "cuda", "parameters": {"cudnn_conv_algo_search": "1"}}]
+            }
+        }
+    },
+    "accelerator_openvino": {
+        "optimization": {"execution_accelerators": {"cpu_execution_accelerator": [{"name": "openvino"}]}}
+    },
+    "sequence_direct": {
+        "sequence_batching": {
+            "max_sequence_idle_microseconds": 5_000_000,
+            "direct": {"max_queue_delay_microseconds": 100, "minimum_slot_utilization": 0.5},
+            "control_input": {"START": "start", "END": {"name": "end", "false_true": [-1, 1]}, "CORRID": "id"},
+        }
+    },
+    "sequence_oldest": {
+        "sequence_batching": {
+            "oldest": {"max_candidate_sequences": 8, "preferred_batch_size": [4], "preserve_ordering": True},
+            "control_input": {"START": "start", "READY": "end", "CORRID": "id"},
+        }
+    },
+    "state": {
+        "sequence_batching": {
+            "state": [{"input_name": "sum", "output_name": "sum_out", "use_same_buffer_for_input_output": True}]
+        }
+    },
+    "ragged": {
+        "max_batch_size": 8,
+        "input": [{"name": "x", "allow_ragged_batch": True}],
+        "batch_input": [{"kind": "BATCH_ACCUMULATED_ELEMENT_COUNT", "target_name": ["ends"], "source_input": ["x"]}],
+    },
+    "batch_output": {
+        "max_batch_size": 8,
+        "input": [{"name": "x", "allow_ragged_batch": True}],
+        "batch_input": [{"kind": "BATCH_ELEMENT_COUNT", "target_name": ["ends"], "source_input": ["x"]}],
+        "batch_output": [{"target_name": ["y"], "source_input": ["x"]}],
+    },
+    "tensorrt_secondary_devices": {
+        "platform": "tensorrt",
+        "instance_group": [{"kind": "KIND_GPU", "secondary_devices": [{"device_id": 1}]}],
+    },
+    "tensorrt_gather": {
+        "platform": "tensorrt",
+        "optimization": {"gather_kernel_buffer_threshold": 40, "eager_batching": True},
+    },
+    "tensorrt_graph_spec": {
+        "platform": "tensorrt",
+        "optimization": {
+            "cuda": {
+                "graph_spec": [
+                    {"batch_size": 8, "input": {"x": [4]}, "graph_lower_bound": {"batch_size": 3, "input": {"x": [4]}}}
+                ]
+            }
+        },
+    },
     "preprocess": {"preprocess": {"mean": [0.5, 0.5, 0.5], "resize": [20, 24]}},
     "preprocess_float32": {"preprocess": {"dtype": "float32"}},
     "preprocess_nchw": {"preprocess": {"layout": "NCHW"}},
 }
 
 
+GRAPHS: dict[str, Callable[[Path], Path]] = {
+    "sequence_direct": graphs.steps,
+    "sequence_oldest": lambda path: graphs.steps(path, TensorProto.BOOL, TensorProto.INT32),
+    "state": graphs.accumulator,
+    "ragged": graphs.ragged,
+    "batch_output": graphs.ragged,
+}
+"""Graphs of the options that a linear one does not allow."""
+
+
 def config_of(path: Path, **options: Any) -> ModelConfig:
     declared = declared_from_mapping({"name": "m", "source": str(path), **options}, ModelOptions, origin="test")
     graph = graph_from_source(source_from_path(path))
-    batched = graph.batch.found and declared.max_batch_size != 0
+    batched = graph.batch.found and declared.max_batch_size != 0 and declared.batch_input is None
     shapes = {one.name: tuple(size if size > 0 else 16 for size in one.dims(batched=batched)) for one in graph.inputs}
     return model_config_from_graph(graph, declared, sample_shapes=shapes)
 
 
 def config_of_option(folder: Path, option: str) -> ModelConfig:
-    """Of a small graph; one that takes images where these are preprocessed."""
+    """Of a small graph that the option makes sense for."""
     options = OPTIONS[option]
     if "preprocess" not in options:
-        return config_of(graphs.linear(folder / "linear.onnx"), **options)
+        return config_of(GRAPHS.get(option, graphs.linear)(folder / "linear.onnx"), **options)
     network = residual_network(folder / "network.onnx")
     (folder / "fused").mkdir()
     declared = PreprocessOptions.model_validate(options["preprocess"])
@@ -134,6 +258,11 @@ def test_a_plan_is_for_the_tensorrt_backend(tmp_path: Path) -> None:
     assert (message.backend, message.platform) == ("tensorrt", "tensorrt_plan")
     assert message.default_model_filename == "model.plan"
     assert [list(group.profile) for group in message.instance_group] == [["0", "1"], ["2"]]
+
+
+def test_every_profile_of_a_plan_is_named_as_the_backend_takes_only_the_first_otherwise(tmp_path: Path) -> None:
+    message = config_of_option(tmp_path, "tensorrt_profiles").message
+    assert [list(group.profile) for group in message.instance_group] == [["1"], ["0", "1"]]
 
 
 def test_pixels_are_sent_as_clients_have_them(tmp_path: Path) -> None:

@@ -281,6 +281,12 @@ WARMUPS = [
     ),
     Case("W2", warmup('dims: [4] input_data_file: "none"'), warmup("dims: [4] random_data: true")),
     Case("W3", warmup("dims: [4]"), warmup("dims: [4] zero_data: true")),
+    Case(
+        "W4",
+        warmup("dims: [4] zero_data: true", sample='name: "w" batch_size: 9'),
+        warmup("dims: [4] zero_data: true", sample='name: "w" batch_size: 8'),
+        field="model_warmup[0].batch_size",
+    ),
 ]
 _GPU_ACCELERATOR = (
     ONNX_BATCHING

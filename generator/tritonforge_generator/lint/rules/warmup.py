@@ -99,3 +99,18 @@ def warmup_sample_has_a_batch(model: Model) -> Iterator[Hit]:
     for index, sample in enumerate(model.config.model_warmup):
         if sample.batch_size == 0 and not model.is_ensemble:
             yield Hit(f"model_warmup[{index}]", {"sample": sample.name}, at=(index, 0))
+
+
+@rule(
+    "W4",
+    text="failed to run warmup sample '{sample}': batch size {size} for '{instance}', max allowed is {most}",
+    fix="Write a `batch_size` of at most {most}.",
+)
+def warmup_batch_is_allowed(model: Model) -> Iterator[Hit]:
+    """A warm-up sample is no larger than a batch may be. Whether it succeeds otherwise is known when it was run."""
+    most = model.config.max_batch_size
+    for index, sample in enumerate(model.config.model_warmup):
+        if sample.batch_size > most > 0 and not model.is_ensemble:
+            size, instance = sample.batch_size, f"{model.config.name}_0"
+            values = {"sample": sample.name, "size": size, "instance": instance, "most": most}
+            yield Hit(f"model_warmup[{index}].batch_size", values, at=(index,))
