@@ -47,7 +47,7 @@ def document(request: pytest.FixtureRequest) -> Path:
 
 
 def test_blocks_are_closed_and_have_a_kind(document: Path) -> None:
-    fences = re.findall(r"^```(\w*)$", document.read_text(), re.MULTILINE)
+    fences = re.findall(r"^```(.*)$", document.read_text(), re.MULTILINE)
     assert len(fences) % 2 == 0
     assert all(fences[::2])
     assert not any(fences[1::2])

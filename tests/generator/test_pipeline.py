@@ -114,6 +114,7 @@ def test_given_samples_are_used(tmp_path: Path) -> None:
     assert generated.verification.samples.startswith("3 from samples.npz")
 
 
+@pytest.mark.slow
 def test_two_hundred_copies_are_quick(tmp_path: Path) -> None:
     from tritonforge_generator.demo import digits_model_path
 

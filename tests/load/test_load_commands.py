@@ -257,6 +257,7 @@ class TestRun:
         assert done.returncode == 5, done.stderr
         assert json.loads(done.stdout)["gates"][0]["verdict"] == "inconclusive"
 
+    @pytest.mark.slow
     def test_a_run_is_its_own_baseline(self, load_server: EmbeddedTriton, campaign_file: CampaignFile) -> None:
         path = campaign_file(**KEYS)
         words = ["load", "run", path.name, "--url", load_server.grpc_url, "--out", "out"]

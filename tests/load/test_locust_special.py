@@ -265,6 +265,7 @@ class SharedOverHttp(TritonHttpUser):
 
 
 @pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
 def test_shared_memory_is_an_option_and_none_is_left(
     processes: int, special_server: EmbeddedTriton, certificate: Path, tmp_path: Path, unused_tcp_port: int
 ) -> None:

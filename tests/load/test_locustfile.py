@@ -117,6 +117,7 @@ def test_a_shape_by_name(load_server: EmbeddedTriton, tmp_path: Path) -> None:
     assert "Shape test updating to 2 users" in (tmp_path / "log").read_text()
 
 
+@pytest.mark.slow
 def test_the_web_page_starts_and_stops_load(
     load_server: EmbeddedTriton, tmp_path: Path, unused_tcp_port: int, processes_of: ProcessesOf
 ) -> None:

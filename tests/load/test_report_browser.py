@@ -33,6 +33,7 @@ def test_fits_and_draws_everything(page: str, tmp_path: Path, width: int, dark: 
     assert ("rgb(108, 176, 255)" if dark else "rgb(11, 99, 197)") in look.figures["strokes"]
 
 
+@pytest.mark.slow
 def test_a_long_campaign_fits(tmp_path: Path) -> None:
     look = look_at(page_from_result(long_result()), tmp_path, width=400)
     assert look.figures["scroll_width"] == 400

@@ -166,6 +166,7 @@ def test_open_arrivals_are_sent_as_scheduled(
     assert processes_of(path) == {}
 
 
+@pytest.mark.slow
 def test_a_trace_is_replayed(load_server: EmbeddedTriton, campaign_file: CampaignFile, tmp_path: Path) -> None:
     (tmp_path / "arrivals.csv").write_text("time_s,workload\n" + "".join(f"{i * 0.1},four\n" for i in range(21)))
     path = campaign_file(phases="[{name: replay, arrival: trace, file: arrivals.csv, speed: 2}]")
@@ -266,6 +267,7 @@ class TestEnds:
         assert "KeyboardInterrupt" in errors
         assert processes_of(path) == {}
 
+    @pytest.mark.slow
     def test_ctrl_c_leaves_what_was_measured_until_then(
         self, load_server: EmbeddedTriton, campaign_file: CampaignFile, tmp_path: Path
     ) -> None:
@@ -285,6 +287,7 @@ class TestEnds:
         assert result.phase("main").invalid[0] == "it was not played to its end"
         assert [gate.verdict for gate in result.gates] == ["pass", "invalid"]
 
+    @pytest.mark.slow
     def test_the_death_of_the_parent(
         self, load_server: EmbeddedTriton, campaign_file: CampaignFile, processes_of: ProcessesOf
     ) -> None:

@@ -6,6 +6,7 @@ import itertools
 import json
 from pathlib import Path
 
+import pytest
 from support.locust_runs import fetched, run_locust, started_locust, wait_until, worker_ports
 
 LOCUSTFILE = """\
@@ -81,6 +82,7 @@ def test_every_row_is_played_for_its_time(tmp_path: Path) -> None:
         assert wanted_s - 0.2 < took_s < wanted_s + 0.4
 
 
+@pytest.mark.slow
 def test_rows_of_a_second_are_played_with_workers_too(tmp_path: Path, unused_tcp_port: int) -> None:
     played(
         tmp_path, "class Mine(UsersShape):\n    rows = steps(2, 4, 6, 8, duration_s=1)\n",
@@ -107,12 +109,14 @@ def start_slowly(runner, **_):
 """
 
 
+@pytest.mark.slow
 def test_no_row_is_skipped_while_locust_starts_users(tmp_path: Path) -> None:
     played(tmp_path, SLOW_START)
     assert users_of(tmp_path) == [1, 2, 3, 4]
     assert [took_s > 0.8 for _, took_s in stretches(tmp_path)] == [True] * 4
 
 
+@pytest.mark.slow
 def test_a_slow_spawn_rate_that_fits_is_kept(tmp_path: Path) -> None:
     output = played(tmp_path, "class Mine(UsersShape):\n    rows = [(3, 2.5, 1), (1, 1)]\n")
     assert "Ramping to 3 users at a rate of 1.00 per second" in output
@@ -135,6 +139,7 @@ class TestOfferedShapes:
         assert "invalid choice: 'down'" in output
         assert "lunch" in output
 
+    @pytest.mark.slow
     def test_a_file_with_a_shape_of_its_own_keeps_it(self, tmp_path: Path) -> None:
         text = f"{self.TEXT}\n\nclass Mine(UsersShape):\n    rows = [(1, 1)]\n"
         output = played(tmp_path, text, "--shape", "up", exit_code=1)
@@ -147,6 +152,7 @@ def test_wrong_rows_stop_locust_at_the_class(tmp_path: Path) -> None:
     assert "expected a change that fits into the 5 s of the row" in output
 
 
+@pytest.mark.slow
 def test_the_web_page_starts_a_shape_from_its_first_row_again(tmp_path: Path, unused_tcp_port: int) -> None:
     command = arguments_of(tmp_path, "class Mine(UsersShape):\n    rows = [(3, 1), (5, 20)]\n")
     command += ["--web-host", "127.0.0.1", "--web-port", str(unused_tcp_port)]

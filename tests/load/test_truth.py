@@ -66,7 +66,7 @@ class TestAServerThatStandsStill:
         assert total.percentile_ms(50) < 100
         return total
 
-    @pytest.mark.parametrize(("protocol", "workers"), [("http", 1), ("grpc", 2)])
+    @pytest.mark.parametrize(("protocol", "workers"), [("http", 1), pytest.param("grpc", 2, marks=pytest.mark.slow)])
     def test_shows_at_p99(self, load_server: EmbeddedTriton, protocol: str, workers: int) -> None:
         total = self.check(self.SHORT, load_server, protocol, workers)
         assert total.percentile_ms(99) >= 900

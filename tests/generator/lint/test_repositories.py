@@ -216,6 +216,7 @@ def refusal(server: EmbeddedTriton, name: str) -> str:
 
 
 @pytest.mark.triton
+@pytest.mark.slow
 def test_the_server_says_what_lint_says_of_several_repositories(tmp_path: Path) -> None:
     models, ensembles = tmp_path / "models", tmp_path / "ensembles"
     write_decoupled(models, [step("m", "a", "b")], "b")
