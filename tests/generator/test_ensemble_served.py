@@ -19,7 +19,7 @@ from tritonforge_generator.reverify import verify_repository
 from tritonforge_generator.spec import ForgeSpec, VerifyOptions, forge_spec_from_file
 from tritonforge_generator.verify import ensemble_proof, served_ensemble_check
 
-pytestmark = [pytest.mark.triton, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.triton, pytest.mark.timeout(300), pytest.mark.slow]
 
 SERVED = "a real Triton serves the same answers"
 REPEATS = "a real Triton answers, and rows are independent of their batch"

@@ -15,7 +15,7 @@ from tritonforge_load.command import Master, worker_command
 from tritonforge_load.measure import CampaignResult
 from tritonforge_load.runner import run_campaign
 
-pytestmark = pytest.mark.triton
+pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
 CampaignFile = Callable[..., Path]
 Listener = Callable[[Mapping[str, Any]], None]

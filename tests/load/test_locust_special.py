@@ -17,7 +17,7 @@ from support.locust_runs import run_locust, stats_of, worker_ports, write_locust
 
 from tritonforge_generator.deploy import EmbeddedTriton
 
-pytestmark = pytest.mark.triton
+pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 SHIPPED_MODELS = ROOT / "model_repository"

@@ -23,7 +23,7 @@ from support.locust_runs import (
 
 from tritonforge_generator.deploy import EmbeddedTriton
 
-pytestmark = pytest.mark.triton
+pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
 ProcessesOf = Callable[[Path], dict[int, int]]
 

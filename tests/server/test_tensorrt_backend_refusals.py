@@ -10,7 +10,7 @@ from support import stand_in_plans
 from support.serving import BATCHING, INPUT, OUTPUT, message_of
 from support.stand_in_plans import write_model, write_plan
 
-pytestmark = pytest.mark.triton
+pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
 
 def configured(text: str) -> Callable[[Path, str], None]:
