@@ -238,6 +238,7 @@ class TestRefusals:
         assert processes_of(path) == {}
 
 
+@pytest.mark.slow
 class TestEnds:
     """However a run ends, nothing of it stays."""
 
