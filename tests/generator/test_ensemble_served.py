@@ -122,7 +122,6 @@ def test_a_python_step_cannot_be_chained_and_is_told(tmp_path: Path) -> None:
     assert again.checks[-1].passed
 
 
-@pytest.mark.slow
 def test_a_python_step_that_mixes_rows_fails_on_the_server(tmp_path: Path) -> None:
     graphs.linear(tmp_path / "score.onnx")
     write_model(tmp_path / "repo", "double", config=PYTHON_CONFIG, code=MEAN)
@@ -148,7 +147,6 @@ def test_what_this_server_does_not_know_is_skipped(tmp_path: Path) -> None:
     assert "older than max_inflight_requests" in last.summary
 
 
-@pytest.mark.slow
 def test_an_ensemble_without_a_config_is_followed_as_the_server_completes_it(tmp_path: Path) -> None:
     """A published step may leave its tensors to the backend."""
     graphs.linear(tmp_path / "repo" / "score" / "1" / "model.onnx")

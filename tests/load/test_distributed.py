@@ -73,7 +73,6 @@ def test_a_worker_with_another_campaign_file_is_refused(
     assert result.unmeasured == 0
 
 
-@pytest.mark.slow
 def test_a_campaign_ends_when_all_workers_have_died(
     load_server: EmbeddedTriton, campaign_file: CampaignFile, unused_tcp_port: int, processes_of: ProcessesOf
 ) -> None:

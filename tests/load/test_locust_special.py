@@ -175,7 +175,6 @@ class Stateful(TritonGrpcUser):
 """
 
 
-@pytest.mark.slow
 def test_sequences_can_be_sent_step_by_step(special_server: EmbeddedTriton, certificate: Path, tmp_path: Path) -> None:
     text = SPECIAL_LOCUSTFILE + SEQUENCES
     path = write_locustfile(tmp_path, text, GRPC_HOST=tls_target(special_server), ROOT=str(certificate))
@@ -264,8 +263,7 @@ class SharedOverHttp(TritonHttpUser):
 """
 
 
-@pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.slow), 2])
-@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
 def test_shared_memory_is_an_option_and_none_is_left(
     processes: int, special_server: EmbeddedTriton, certificate: Path, tmp_path: Path, unused_tcp_port: int
 ) -> None:
@@ -348,7 +346,7 @@ CLASSES = {
 }
 
 
-@pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize("processes", [1, 2])
 def test_failures_are_told_apart_by_class_and_counted_together(
     processes: int, special_server: EmbeddedTriton, certificate: Path, tmp_path: Path, unused_tcp_port: int
 ) -> None:

@@ -50,7 +50,7 @@ ALL_NAMES = {"digits, 1 a request", "digits, 8 a request", "digits, prepared"}
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-@pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize("processes", [1, 2])
 def test_headless_with_files(
     protocol: str,
     processes: int,
@@ -70,7 +70,6 @@ def test_headless_with_files(
     assert wait_until(lambda: not processes_of(tmp_path))
 
 
-@pytest.mark.slow
 def test_master_and_workers_that_are_started_by_hand(
     load_server: EmbeddedTriton, tmp_path: Path, unused_tcp_port: int, processes_of: ProcessesOf
 ) -> None:
@@ -117,7 +116,6 @@ def test_a_shape_by_name(load_server: EmbeddedTriton, tmp_path: Path) -> None:
     assert "Shape test updating to 2 users" in (tmp_path / "log").read_text()
 
 
-@pytest.mark.slow
 def test_the_web_page_starts_and_stops_load(
     load_server: EmbeddedTriton, tmp_path: Path, unused_tcp_port: int, processes_of: ProcessesOf
 ) -> None:
@@ -143,7 +141,6 @@ def test_the_web_page_starts_and_stops_load(
     assert not processes_of(tmp_path)
 
 
-@pytest.mark.slow
 def test_the_web_page_that_starts_and_ends_by_itself(
     load_server: EmbeddedTriton, tmp_path: Path, unused_tcp_port: int
 ) -> None:
@@ -156,7 +153,7 @@ def test_the_web_page_that_starts_and_ends_by_itself(
 
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("to_all", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["to-the-first", "to-all"])
+@pytest.mark.parametrize("to_all", [False, True], ids=["to-the-first", "to-all"])
 def test_signals_in_the_middle_end_everything(
     number: signal.Signals,
     processes: int,

@@ -256,7 +256,7 @@ class TestEnds:
         assert any(awaited in line for line in started.stdout)
         return started
 
-    @pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.slow), "2"])
+    @pytest.mark.parametrize("workers", ["1", "2"])
     def test_ctrl_c(
         self, workers: str, load_server: EmbeddedTriton, campaign_file: CampaignFile, processes_of: ProcessesOf
     ) -> None:
@@ -268,7 +268,6 @@ class TestEnds:
         assert "KeyboardInterrupt" in errors
         assert processes_of(path) == {}
 
-    @pytest.mark.slow
     def test_ctrl_c_leaves_what_was_measured_until_then(
         self, load_server: EmbeddedTriton, campaign_file: CampaignFile, tmp_path: Path
     ) -> None:
@@ -288,7 +287,6 @@ class TestEnds:
         assert result.phase("main").invalid[0] == "it was not played to its end"
         assert [gate.verdict for gate in result.gates] == ["pass", "invalid"]
 
-    @pytest.mark.slow
     def test_the_death_of_the_parent(
         self, load_server: EmbeddedTriton, campaign_file: CampaignFile, processes_of: ProcessesOf
     ) -> None:
