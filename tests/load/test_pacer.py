@@ -65,7 +65,7 @@ class TestKeepingTime:
 
     def test_a_request_is_sent_in_the_very_turn_of_the_event_loop_that_finds_it_due(self, echo: Echo) -> None:
         # Sent in the next turn, every request would be late by at least one.
-        assert ms(play("slow_turns", echo, 0.02), "slips", 0) < 10
+        assert ms(play("slow_turns", echo, 0.02), "slips", 0) < 20
 
     def test_greenlets_are_used_again(self, echo: Echo) -> None:
         told = play("steady", echo, 300, 1)

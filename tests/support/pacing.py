@@ -121,11 +121,11 @@ def steady(port: int, rate_per_s: float, seconds: float) -> dict[str, Any]:
 
 
 def slow_turns(port: int, turn_s: float) -> dict[str, Any]:
-    """Every turn of the event loop takes so long at least."""
+    """Every turn of the event loop takes so long at least; requests are due at any moment of one."""
     caller = Caller(port)
     turn = gevent.get_hub().loop.prepare()
     turn.start(REAL_SLEEP, turn_s)
-    pacer = Pacer(constant_times_s(10, 1), soon_s(), caller.send, max_in_flight=10, grace_s=5)
+    pacer = Pacer(constant_times_s(1 / (4.62 * turn_s), 2), soon_s(), caller.send, max_in_flight=10, grace_s=5)
     pacer.run()
     turn.close()
     return caller.told()
