@@ -225,6 +225,16 @@ def test_a_request_head_is_exactly_this() -> None:
     )
 
 
+def test_a_request_that_is_sent_again_says_what_is_true_then() -> None:
+    request = HttpRequest(method="GET", path="/v2")
+    heads = [request_head(request, host, headers) for host in ("a", "b", "a") for headers in ({}, {"x": "1"}, {})]
+    assert heads == [
+        b"GET /v2 HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\nuser-agent: tritonforge\r\n%b\r\n" % (host, more)
+        for host in (b"a", b"b", b"a")
+        for more in (b"", b"x: 1\r\n", b"")
+    ]
+
+
 def test_a_length_is_sent_where_a_body_is_expected() -> None:
     assert b"content-length: 0\r\n" in request_head(HttpRequest(method="POST", path="/"), "h", {})
     assert b"content-length" not in request_head(HttpRequest(method="GET", path="/"), "h", {})

@@ -26,6 +26,7 @@ class HttpRequest:
         headers: Headers that describe the body, beside ``Content-Length``, which the transport writes.
         body: Buffers that are sent one after the other, without joining.
         size_bytes: Size of the body.
+        head: The ``host:port`` it was sent to last and all that came before the body, in case it is sent there again.
     """
 
     method: str
@@ -33,6 +34,7 @@ class HttpRequest:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: tuple[bytes | memoryview, ...] = ()
     size_bytes: int = field(init=False)
+    head: tuple[str, bytes] | None = field(init=False, default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         self.size_bytes = sum([one.nbytes if isinstance(one, memoryview) else len(one) for one in self.body])

@@ -52,10 +52,16 @@ def request_head(request: HttpRequest, host: str, headers: Mapping[str, str]) ->
     Raises:
         InvalidInput: The path or a header has a character that could end it early, or is not ASCII.
     """
+    known = request.head  # read once: other threads may send the same request elsewhere
+    if known is not None and known[0] == host and not headers:
+        return known[1]
     size_bytes = request.size_bytes if request.method == "POST" or len(request.body) > 0 else None
     # A token of the caller's is not to be kept.
     encoded = _encoded_head if headers else _usual_head
-    return encoded(request.method, request.path, host, (*headers.items(), *request.headers.items()), size_bytes)
+    head = encoded(request.method, request.path, host, (*headers.items(), *request.headers.items()), size_bytes)
+    if not headers:
+        request.head = (host, head)
+    return head
 
 
 def _encoded_head(
