@@ -13,10 +13,14 @@ from typing import Final, Literal, TypeAlias
 
 CLASS: Final = "TritonPythonModel"
 _LARGEST_BYTES: Final = 4 * 1024 * 1024
-# Names with which code can define a class or a method out of sight.
+# With these, code can define a class or a method out of sight: names, and attributes of whatever object.
 _REFLECTION: Final = frozenset(
-    {"globals", "setattr", "exec", "eval", "vars", "locals", "__getattr__", "modules", "__dict__"}
+    {
+        *("globals", "setattr", "exec", "eval", "vars", "locals", "modules", "builtins", "__builtins__"),
+        *("__getattr__", "__getattribute__"),
+    }
 )
+_REFLECTING_ATTRIBUTES: Final = frozenset({"__dict__", "__getattr__", "__setattr__", "__builtins__", "f_globals"})
 # What Python 3.12 takes and the Python that runs the linter may refuse.
 _NEWER: Final = re.compile(r"\s*(type\s+\w|(async\s+)?def\s+\w+\s*\[|class\s+\w+\s*\[|except\s*\*)")
 
@@ -107,7 +111,8 @@ class PythonSource:
         has_class: Whether it defines ``TritonPythonModel``; ``None`` when only running it would tell.
         line: 1-based line of the class; 1 without one in plain sight.
         methods: The methods whose signature is known, by name.
-        hidden: Names that the class binds in another way, or to something that a decorator makes.
+        hidden: Names that the class binds in another way or to something that a decorator makes, and attributes that
+            are assigned anywhere.
         closed: Whether the class has no methods but these.
     """
 
@@ -170,18 +175,20 @@ def python_from_file(path: Path | None) -> PythonSource | PythonSlip | None:
 def _source(path: Path, tree: ast.Module) -> PythonSource:
     nodes = list(ast.walk(tree))
     bound = [name for node in nodes for name in _bound(node)]
-    reflects = any(_names(node) & _REFLECTION for node in nodes)
+    reflects = any(_reflects(node) for node in nodes)
     top = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == CLASS]
     if len(top) == 1 and bound.count(CLASS) == 1:
-        return _class(path, top[0], closed=not reflects and not any(_is_patch(node) for node in nodes))
+        # `TritonPythonModel.execute = run` and `self.execute = run` make a method too.
+        assigned = {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
+        return _class(path, top[0], assigned, closed=not reflects)
     is_bound = CLASS in bound or "*" in bound
     has_class = None if is_bound or reflects else False
     return PythonSource(path, has_class, 1, {}, frozenset(), closed=False)
 
 
-def _class(path: Path, node: ast.ClassDef, *, closed: bool) -> PythonSource:
+def _class(path: Path, node: ast.ClassDef, assigned: set[str], *, closed: bool) -> PythonSource:
     methods: dict[str, Method] = {}
-    hidden: set[str] = set()
+    hidden = set(assigned)
     for statement in node.body:
         method = _method(statement)
         if method is not None and method.node.name not in methods:
@@ -226,25 +233,22 @@ def _bound(node: ast.AST) -> set[str]:
     match node:
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
             return {node.name}
-        case ast.Name(id=name, ctx=ast.Store()):
+        case ast.Name(id=name, ctx=ast.Store()) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
             return {name}
         case ast.Import() | ast.ImportFrom():
             return {alias.asname or alias.name.partition(".")[0] for alias in node.names}
     return set()
 
 
-def _names(node: ast.AST) -> set[str]:
+def _reflects(node: ast.AST) -> bool:
+    """Whether a node can define a class or a method out of sight; `model.eval()` and `request.exec()` cannot."""
     match node:
-        case ast.Name(id=name) | ast.Attribute(attr=name) | ast.FunctionDef(name=name):
-            return {name}
-    return set()
-
-
-def _is_patch(node: ast.AST) -> bool:
-    """Whether something is assigned to the class from outside: ``TritonPythonModel.execute = ...``."""
-    match node:
-        case ast.Attribute(value=ast.Name(id=name), ctx=ast.Store()):
-            return name == CLASS
+        case ast.Name(id=name) | ast.FunctionDef(name=name) | ast.alias(name=name):
+            return name in _REFLECTION
+        case ast.Attribute(value=ast.Name(), attr="modules"):  # of `sys`, whatever it is called
+            return True
+        case ast.Attribute(attr=name):
+            return name in _REFLECTING_ATTRIBUTES
     return False
 
 

@@ -34,6 +34,7 @@ _BROKEN: tuple[tuple[str, str, Files], ...] = (
     ("M10", PYTHON + _STRATEGY % "REPOSITORY/none.so", _PYTHON_FILES),
     ("P3", PYTHON, {**_PYTHON_FILES, "notes": "-> nowhere"}),
     ("C12", VALID + "model_transaction_policy { decoupled: true } response_cache { enable: true }", {"1/": ""}),
+    ("C12", VALID.replace('"first"', '"streaming"') + "response_cache { enable: true }", {"1/": ""}),
     ("E1", VALID.replace('platform: "ensemble"', ""), {"1/model.py": MODEL_PY}),
     ("M13", 'backend: "python"\n' + X + _LABELLED + _LABELLED, {**_PYTHON_FILES, "l.txt": "cat\n"}),
     ("S27", sequence(START) + _STRATEGY % "/none.so", _PYTHON_FILES),
@@ -41,6 +42,11 @@ _BROKEN: tuple[tuple[str, str, Files], ...] = (
     ("X3", VALID.replace('"second"', '"misfit"'), {"1/": ""}),
     ("X5", VALID.replace(_FIRST, 'model_name: "first" model_version: 7'), {"1/": ""}),
     ("X5", VALID.replace(_FIRST, 'model_name: "first"'), {"1/": ""}),
+    (
+        "X5",
+        VALID.replace('"second"', '"first"').replace("model_version: -1", "model_version: 7", 1).replace("-1", "9"),
+        {"1/": ""},
+    ),
     ("X1", VALID.replace('"second"', '"unparsable"'), {"1/": ""}),
     ("X1", VALID.replace('"first"', '"nowhere"').replace('"second"', '"gone"'), {"1/": ""}),
     (

@@ -21,7 +21,7 @@ from tritonforge_generator.lint.host import Host
 EMBEDDED: Final = Host(
     release="24.10",
     gpus=0,
-    backends=frozenset({"python", "onnxruntime", "tensorrt"}),
+    backends=frozenset({"python/libtriton_python.so", "onnxruntime/model.py", "tensorrt/model.py"}),
     agents=frozenset(),
     has_cache=True,
 )

@@ -38,18 +38,6 @@ KNOWN: Final = (
         said="which only Triton's C++ onnxruntime backend serves",
     ),
     Known(
-        "not enforced here",
-        "which libraries lie in the directory of an installed back-end cannot be declared",
-        frozenset({""}),
-        "unable to find backend library 'libtriton_other.so'",
-    ),
-    Known(
-        "other words",
-        "a library that is nowhere is missing for the server before its path is wrong",
-        frozenset({"M7"}),
-        "unable to find backend library",
-    ),
-    Known(
         "other words",
         "which of several composing models the server names is not fixed: it keeps them in a hash map",
         frozenset({"X3", "X4", "X5"}),

@@ -96,7 +96,7 @@ REFUSALS: dict[str, tuple[Callable[[Path, str], None], str]] = {
     "N1_pattern": (parameter("enable_mem_pattern", "2"), "failed to convert '2' to boolean"),
     "N2": (parameter("intra_op_thread_count", "many"), "failed to convert 'many' to integral number"),
     "N2_inter": (parameter("inter_op_thread_count", ""), "failed to convert '' to integral number"),
-    "O1": (no_file, "/O1/1/model.onnx' for model instance 'O1'"),
+    "O1": (no_file, "failed to stat file "),
     "O2": (
         fixed_batch_to_complete,
         "autofill failed for model 'O2': model does not support batching while non-zero max_batch_size is specified",

@@ -36,6 +36,8 @@ def command(path: Path, bare: Path | None, completed: bool, strict: bool, gpus: 
     """
     from tritonforge_generator.cli.output import print_json
 
+    if (strict or gpus is not None) and not completed:
+        raise click.UsageError("--strict and --gpus go with --completed.")
     if bare is not None:
         from tritonforge_generator.plan.header import write_bare_plan
 
@@ -255,8 +257,9 @@ def _completed_facts(path: Path, strict: bool, gpus: int | None) -> dict[str, An
     completed = completed_config(model)
     if completed is None:
         raise RepositoryError(
-            f"what the back-end '{model.config.backend}' completes in {path} cannot be told without running it",
+            f"what the server completes in {path} cannot be told without running it",
             expected="an ONNX model, a plan whose tensors are known, or a model.py that completes with plain values",
+            got=refusals[0].text if refusals else f"the back-end '{model.config.backend}'",
             action="Write max_batch_size, inputs and outputs, or ask a server.",
         )
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import reduce
@@ -43,7 +44,7 @@ _HOST_OPTIONS: Final = (
     click.option("--gpus", type=int, metavar="COUNT", help="How many GPUs the server will have; 0 for none."),
     click.option("--compute-capability", metavar="X.Y", help="Compute capability of its GPUs, such as 9.0."),
     click.option("--minimum-capability", metavar="X.Y", help="Below it the server uses no GPU; 6.0 if unset."),
-    click.option("--backends", metavar="NAME,...", help="The back-ends that are installed there."),
+    click.option("--backends", metavar="NAME[/FILE],...", help="The back-ends installed there, or their files."),
     click.option("--agents", metavar="NAME,...", help="The repository agents that are installed there."),
     click.option("--cache-config", metavar="CONFIG", help="The server's own option of that name."),
     click.option("--rate-limit", is_flag=True, help="The server is started with --rate-limit=execution_count."),
@@ -100,6 +101,7 @@ def command(
 
     Exits 1 when an error is left, 2 when it was called wrongly; warnings alone exit 0.
     """
+    _print_any_name()
     if explained is not None or listed:
         _teach(explained)
         return
@@ -125,6 +127,13 @@ def command(
         sys.exit(1)
 
 
+def _print_any_name() -> None:
+    """Print names as they are, although those of files need not be UTF-8."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")
+
+
 def _teach(rule_id: str | None) -> None:
     from tritonforge_generator.cli.output import print_table
     from tritonforge_generator.lint import explain
@@ -135,14 +144,10 @@ def _teach(rule_id: str | None) -> None:
         click.echo(explain(rule_id))
         return
     rows = [
-        [rule.id, rule.severity, rule.needs, "yes" if rule.id in MENDS else "", _first_line(rule.check.__doc__)]
+        [rule.id, rule.severity, rule.needs, "yes" if rule.id in MENDS else "", rule.meaning.partition("\n")[0]]
         for rule in sorted(RULES.values(), key=lambda rule: (rule.id[0], int(rule.id[1:])))
     ]
     print_table("Rules", ["rule", "severity", "decided from", "--fix", "meaning"], rows, wide=4)
-
-
-def _first_line(text: str | None) -> str:
-    return (text or "").partition("\n")[0]
 
 
 def _kinds(text: str) -> Collection[Needs]:
@@ -195,6 +200,8 @@ def _mend(
         click.echo("nothing can be mended safely", err=True)
     if not changes or not write:
         return False
+    for change in changes:
+        change.check()
     if not yes and not click.confirm(f"Write {_count(len(changes), 'config')}?", err=True):
         return False
     for change in changes:
@@ -206,7 +213,7 @@ def _mend(
 def _show_diffs(changes: Iterable[Mended], *, to_stderr: bool) -> None:
     stream = sys.stderr if to_stderr else sys.stdout
     for change in changes:
-        for line in change.diff().splitlines():
+        for line in change.diff().split("\n")[:-1]:
             click.secho(line, err=to_stderr, fg=_DIFF_COLORS.get(line[:1]) if stream.isatty() else None)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tritonforge_generator.lint.positions import Place
+from tritonforge_generator.lint.positions import Place, tokens_of
 
 _BLANKS: Final = re.compile(r"[ \t]*")
 _SEPARATOR: Final = re.compile(r"(?:[ \t\r\n]|\#[^\n]*\n)*(?P<mark>[,;])")
@@ -42,19 +42,22 @@ def apply(text: str, edits: Iterable[Edit]) -> str:
 
 
 def without_field(text: str, place: Place) -> list[Edit]:
-    """Cut a field out, with the whole lines that it alone fills; all elements of a list go with it.
+    """Cut a field out, with the whole lines that it alone fills; all elements of a list go with it, comments stay.
 
     Args:
         text: The text.
         place: The field's place.
     """
     end = _behind_separator(text, place.end)
+    comments = [token.rstrip() for kind, token, _ in tokens_of(text[place.start : end]) if kind == "comment"]
     line_start = text.rfind("\n", 0, place.start) + 1
-    line_end = _LINE_END.match(text, end)
-    if text[line_start : place.start].strip(" \t") == "" and line_end is not None:
-        return [Edit(line_start, line_end.end())]
+    indent, line_end = text[line_start : place.start], _LINE_END.match(text, end)
+    newline = "\r\n" if "\r\n" in text else "\n"
+    if indent.strip(" \t") == "" and line_end is not None:
+        return [Edit(line_start, line_end.end(), "".join(f"{indent}{comment}{newline}" for comment in comments))]
     blanks = _BLANKS.match(text, end)
-    return [Edit(place.start, blanks.end() if blanks is not None else end)]
+    kept = "".join(f"{comment}{newline}" for comment in comments)
+    return [Edit(place.start, blanks.end() if blanks is not None else end, kept)]
 
 
 def without_element(text: str, place: Place, before: Place | None) -> list[Edit]:

@@ -10,7 +10,13 @@ import tritonforge_generator.lint.rules  # noqa: F401  # registers the rules
 from tritonforge_generator.errors import RepositoryError
 from tritonforge_generator.lint.finding import Finding
 from tritonforge_generator.lint.host import Host
-from tritonforge_generator.lint.model import Model, model_from_directory
+from tritonforge_generator.lint.model import (
+    CONFIG_FILENAME,
+    NOT_VERSIONS,
+    Model,
+    model_from_directory,
+    subdirectories_of,
+)
 from tritonforge_generator.lint.order import READING, server_order
 from tritonforge_generator.lint.repositories import Repositories, roots_of
 from tritonforge_generator.lint.rule import ALL_NEEDS, RULES, Hit, Needs, Rule
@@ -43,6 +49,7 @@ def lint_repository(
 
     Raises:
         RepositoryError: A repository is not a directory, or a model that was asked for is in none of them.
+        OSError: A repository cannot be read.
     """
     repositories, chosen = open_repositories(
         *paths, models=models, strict=strict, needs=needs, host=host, config_name=config_name
@@ -63,13 +70,13 @@ def open_repositories(
     Returns:
         The repositories, and the directories of the models that were asked for, in alphabetical order of their names.
     """
-    paths = tuple(Path(path) for path in paths)
+    paths = tuple(dict.fromkeys(Path(path) for path in paths))
     for path in paths:
-        if not path.is_dir():
+        if not path.is_dir() or _is_model(path):
             raise RepositoryError(
                 f"{path} is no model repository",
                 expected="a directory with one sub-directory a model",
-                got="a file" if path.exists() else "nothing there",
+                got="a model" if path.is_dir() else "a file" if path.exists() else "nothing there",
                 action="Give the folder that holds the models, not a model or its config.",
             )
     repositories = Repositories(
@@ -89,6 +96,12 @@ def open_repositories(
             action="Check the name; it is the name of the model's directory.",
         )
     return repositories, [directory for name in sorted(set(models) or names) for directory in names[name]]
+
+
+def _is_model(path: Path) -> bool:
+    """Whether a directory is a model: it has a config and versions, which no repository has."""
+    others = set(subdirectories_of(path)) - NOT_VERSIONS
+    return (path / CONFIG_FILENAME).is_file() and all(name.isdecimal() for name in others)
 
 
 def lint_model(directory: Path, *, strict: bool = False) -> list[Finding]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import io
 import os
 import stat
 import tempfile
 from bisect import bisect, insort
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from tritonforge_generator.errors import RepositoryError
 from tritonforge_generator.lint import edits
@@ -23,6 +26,7 @@ from tritonforge_generator.lint.repositories import Repositories
 from tritonforge_generator.lint.rule import ALL_NEEDS, Hit, Needs
 
 _Key = tuple[str, str, str]
+_ANYBODY_WRITES: Final = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,30 +47,50 @@ class Mended:
 
     def diff(self) -> str:
         """Return the change as a unified diff."""
-        name = str(self.path)
-        before, after = (text.splitlines(keepends=True) for text in (self.before, self.after))
+        # What follows a blank would not be read as part of the name.
+        name = f"{self.path}\t" if " " in str(self.path) else str(self.path)
+        # Other characters that end lines for Python do not for the programs that read it.
+        before, after = (list(io.StringIO(text, newline="\n")) for text in (self.before, self.after))
         # A last line without an end would run into what follows.
         return "".join(
             line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
             for line in difflib.unified_diff(before, after, fromfile=name, tofile=name)
         )
 
+    def check(self) -> None:
+        """Make sure that the file may be replaced.
+
+        Raises:
+            RepositoryError: The file has changed since it was read, or is write-protected.
+        """
+        if _bytes(self.before) != self.path.read_bytes():
+            raise RepositoryError(f"{self.path} has changed meanwhile", action="Lint it again.")
+        if self.path.stat().st_mode & _ANYBODY_WRITES == 0 or not os.access(self.path, os.W_OK):
+            raise RepositoryError(
+                f"{self.path} is write-protected",
+                action="Make it writable, or mend it where it comes from; --diff shows how.",
+            )
+
     def write(self) -> None:
         """Replace the file, whole or not at all.
 
         Raises:
-            RepositoryError: The file has changed since it was read.
+            RepositoryError: See ``check``.
             OSError: It cannot be written.
         """
-        if _bytes(self.before) != self.path.read_bytes():
-            raise RepositoryError(f"{self.path} has changed meanwhile", action="Lint it again.")
+        self.check()
         # Written beside it, so that a link stays one and the change is atomic.
         path = self.path.resolve()
+        known = path.stat()
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         try:
             with os.fdopen(descriptor, "wb") as stream:
                 stream.write(_bytes(self.after))
-            Path(temporary).chmod(stat.S_IMODE(path.stat().st_mode))
+                stream.flush()
+                os.fsync(stream.fileno())
+            with suppress(PermissionError):
+                os.chown(temporary, known.st_uid, known.st_gid)
+            Path(temporary).chmod(stat.S_IMODE(known.st_mode))
             Path(temporary).replace(path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
@@ -171,19 +195,36 @@ def mend_repositories(
     Returns:
         The changes, in the order of the directories. None of them adds an error to any model of the repositories.
     """
+    return list(_mends(repositories, directories, needs).values())
+
+
+def _mends(repositories: Repositories, directories: Iterable[Path], needs: Collection[Needs]) -> dict[Path, Mended]:
+    """Return the changes of ``mend_repositories`` by the model's directory."""
+    shared = _sharing(repositories)
     found: dict[Path, Mended] = {}
     for directory in directories:
-        mended = mend_model(repositories.read(directory), needs)
+        mended = mend_model(repositories.read(directory), needs) if directory not in shared else None
         if mended is not None:
             found[directory] = mended
     while True:
         worse = _worse(repositories, found, needs)
         if worse is None:
-            return list(found.values())
+            return found
         # An ensemble sees its models' configs: what harms it is not done, neither in it nor in them.
         models = {worse.name, *(step.model_name for step in worse.written.ensemble_scheduling.step)}
         kept = {directory: mended for directory, mended in found.items() if directory.name not in models}
         found = kept if len(kept) < len(found) else {}
+
+
+def _sharing(repositories: Repositories) -> frozenset[Path]:
+    """Return the directories of models whose configs are one file, by links: what mends one may break the other."""
+    owners: dict[tuple[int, int], list[Path]] = {}
+    for directory in (directory for found in repositories.directories.values() for directory in found):
+        model = repositories.read(directory)
+        if model.text is not None:
+            known = model.path.stat()
+            owners.setdefault((known.st_dev, known.st_ino), []).append(directory)
+    return frozenset(directory for found in owners.values() if len(found) > 1 for directory in found)
 
 
 def _worse(repositories: Repositories, found: Mapping[Path, Mended], needs: Collection[Needs]) -> Model | None:
@@ -210,15 +251,15 @@ def mends_of(
         needs: Only the rules that these decide.
 
     Returns:
-        The config's text and the edits, by finding; those that ``mend_model`` leaves are left out.
+        The config's text and the edits, by finding; those that ``mend_repositories`` leaves are left out.
     """
     wanted = {(found.file, found.rule, found.field): found for found in findings}
+    directories = {Path(finding.repository) / finding.model for finding in findings}
     found: dict[Finding, tuple[str, Sequence[Edit]]] = {}
-    for directory in {Path(finding.repository) / finding.model for finding in findings}:
+    for directory, mended in _mends(repositories, directories, needs).items():
         model = repositories.read(directory)
-        mended = mend_model(model, needs)
-        for rule_id, (_, field, _), changes in _steps(model, needs, mended.rules) if mended is not None else ():
+        for rule_id, (_, field, _), changes in _steps(model, needs, mended.rules):
             finding = wanted.get((str(model.path), rule_id, field))
             if finding is not None:
-                found[finding] = (model.text or "", changes)
+                found[finding] = (mended.before, changes)
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from tritonforge_generator.lint.edits import Edit
 from tritonforge_generator.lint.finding import Finding
+from tritonforge_generator.lint.positions import line_and_column
 from tritonforge_generator.lint.rule import RULES
 
 _SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -58,12 +59,11 @@ def sarif(
 
 def _rule(rule_id: str) -> Json:
     rule = RULES[rule_id]
-    meaning = inspect.cleandoc(rule.check.__doc__ or "")
     return {
         "id": rule.id,
-        "shortDescription": {"text": meaning.partition("\n")[0]},
-        "fullDescription": {"text": meaning},
-        "help": {"text": f"{meaning}\n\nText: {rule.text}\nTo mend it: {rule.fix}"},
+        "shortDescription": {"text": rule.meaning.partition("\n")[0]},
+        "fullDescription": {"text": rule.meaning},
+        "help": {"text": f"{rule.meaning}\n\nText: {rule.text}\nTo mend it: {rule.advice}"},
         "defaultConfiguration": {"level": rule.severity},
         "properties": {"needs": rule.needs},
     }
@@ -75,14 +75,15 @@ def _result(found: Finding, index: int, root: Path, mend: tuple[str, Sequence[Ed
     if found.line is not None:
         physical["region"] = {"startLine": found.line, "startColumn": found.column}
     place = f"{found.model}.{found.field}".rstrip(".")
+    # The same finding in another commit, wherever its lines have gone.
+    identity = f"{found.rule} {artifact['uri']} {place}"
     result: Json = {
         "ruleId": found.rule,
         "ruleIndex": index,
         "level": found.severity,
         "message": {"text": f"{found.text}\n{found.fix}"},
         "locations": [{"physicalLocation": physical, "logicalLocations": [{"fullyQualifiedName": place}]}],
-        # The same finding in another commit, wherever its lines have gone.
-        "partialFingerprints": {"tritonforge/v1": hashlib.sha256(f"{found.rule} {place}".encode()).hexdigest()},
+        "partialFingerprints": {"tritonforge/v1": hashlib.sha256(os.fsencode(identity)).hexdigest()},
     }
     if mend is not None:
         text, edits = mend
@@ -93,18 +94,14 @@ def _result(found: Finding, index: int, root: Path, mend: tuple[str, Sequence[Ed
 
 
 def _artifact(path: Path, root: Path) -> Json:
-    absolute, base = path.absolute(), root.absolute()
+    # Addresses have no "..", and links stay what they are.
+    absolute, base = (Path(os.path.normpath(each.absolute())) for each in (path, root))
     if absolute.is_relative_to(base):
-        return {"uri": quote(absolute.relative_to(base).as_posix()), "uriBaseId": _ROOT}
+        return {"uri": quote(bytes(absolute.relative_to(base))), "uriBaseId": _ROOT}
     return {"uri": absolute.as_uri()}
 
 
 def _replacement(text: str, edit: Edit) -> Json:
-    (line, column), (end_line, end_column) = _position(text, edit.start), _position(text, edit.end)
+    (line, column), (end_line, end_column) = line_and_column(text, edit.start), line_and_column(text, edit.end)
     region = {"startLine": line, "startColumn": column, "endLine": end_line, "endColumn": end_column}
     return {"deletedRegion": region, "insertedContent": {"text": edit.replacement}}
-
-
-def _position(text: str, offset: int) -> tuple[int, int]:
-    before = text[:offset]
-    return before.count("\n") + 1, offset - before.rfind("\n")

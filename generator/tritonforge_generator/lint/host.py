@@ -1,10 +1,12 @@
 """The server and the machine that a repository is meant for, as declared; nothing here is looked up on this machine.
 
-Each fact is optional: a rule that needs one that was not declared stays silent.
+Each fact is optional: a rule that needs one that was not declared stays silent. Only the server's own options, such as
+``--cache-config``, count as not given then.
 """
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -51,7 +53,8 @@ class Host:
         gpus: Number of GPUs; ``None`` when it is not known.
         compute_capability: Of every GPU.
         minimum_capability: Compute capability below which the server does not use a GPU.
-        backends: Names of the installed back-ends; ``None`` when they are not known.
+        backends: The installed back-ends, each by its name, such as ``python``, or by its files, such as
+            ``pytorch/libtriton_pytorch.so`` and ``pytorch/model.py``; ``None`` when they are not known.
         agents: Names of the installed repository agents; ``None`` when they are not known.
         backend_directory: Where the server looks for back-ends.
         agent_directory: Where the server looks for repository agents.
@@ -101,6 +104,27 @@ class Host:
         if self.compute_capability is not None and self.compute_capability < self.minimum_capability:
             return ()
         return tuple(range(self.gpus))
+
+    @property
+    def installed(self) -> frozenset[str]:
+        """Names of the installed back-ends; none when they are not known."""
+        return frozenset(entry.partition("/")[0] for entry in self.backends or ())
+
+    def backend_has(self, backend: str, file: str) -> bool | None:
+        """Whether a back-end has a file; ``None`` when that is not known.
+
+        Args:
+            backend: Name of the back-end.
+            file: Path from its directory; it may lead into that of another one.
+        """
+        if self.backends is None:
+            return None
+        path = posixpath.normpath(f"{backend}/{file.lstrip('/')}")
+        owner = path.partition("/")[0]
+        if not {backend, owner} <= {*self.installed, ".."}:
+            return False
+        files = {entry for entry in self.backends if entry.startswith(f"{owner}/")}
+        return path in files if files else None
 
     def has(self, release: str) -> bool:
         """Whether the server is of a release, or newer; an unknown one is taken to be the newest.

@@ -87,9 +87,13 @@ def _name_of_directory(model: Model, _: Hit) -> list[Edit]:
 
 
 def _latest_version(model: Model, hit: Hit) -> list[Edit]:
-    """Ask for the latest version where the step's author said nothing."""
+    """Ask for the latest version where the step's author said nothing and version 0 is not there."""
+    step = model.written.ensemble_scheduling.step[int(hit.values["step"])]
+    composing = model.repositories.model(step.model_name) if model.repositories is not None else None
     place = model.positions.get(f"{hit.field.replace('[0]', '')}.model_name")
-    return [] if place is None else edits.with_field_behind(model.text or "", place, "model_version: -1")
+    if place is None or (composing is not None and 0 in composing.versions):
+        return []
+    return edits.with_field_behind(model.text or "", place, "model_version: -1")
 
 
 def _type_of_file(model: Model, hit: Hit) -> list[Edit]:

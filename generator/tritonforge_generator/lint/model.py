@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from tritonforge_generator.lint.completion import complete_backend, normalise
 from tritonforge_generator.lint.host import Host
 from tritonforge_generator.lint.onnx_io import OnnxGraph, UnreadableModelError, graph_from_file
+from tritonforge_generator.lint.parsing import ParseFailure, parse_config
 from tritonforge_generator.lint.plan_completion import completed_by_tensorrt
 from tritonforge_generator.lint.plan_io import PlanIo, UnreadablePlanError, plan_from_file
 from tritonforge_generator.lint.positions import Place, place_of, positions_from_text
@@ -25,27 +25,11 @@ if TYPE_CHECKING:
     from tritonforge_generator.lint.repositories import Repositories
 
 CONFIG_FILENAME: Final = "config.pbtxt"
-# Sub-directories of a model that the server never takes for versions.
-_NOT_VERSIONS: Final = frozenset({"warmup", "initial_state", "configs"})
-_INTEGER_PREFIX: Final = re.compile(r"\s*([+-]?\d+)")
-_UNKNOWN_ESCAPE: Final = re.compile(r"(?<!\\)(?:\\\\)*\\[^abfnrtv\\'\"?xXuU0-7]")
+NOT_VERSIONS: Final = frozenset({"warmup", "initial_state", "configs"})
+"""Sub-directories of a model that the server never takes for versions."""
+_INTEGER_PREFIX: Final = re.compile(r"\s*([+-]?\d+)", re.ASCII)
 _INT64_MAX: Final = 2**63 - 1
 _DEFAULT_MAX_BATCH_SIZE: Final = 4
-
-
-@dataclass(frozen=True, slots=True)
-class ParseFailure:
-    """Why the text is no ``ModelConfig``.
-
-    Attributes:
-        message: What the parser says, without the place.
-        line: 1-based line.
-        column: 1-based column.
-    """
-
-    message: str
-    line: int
-    column: int
 
 
 @dataclass(frozen=True)
@@ -130,7 +114,7 @@ class Model:
         found: dict[int, str] = {}
         for name in self.subdirectories:
             match = _INTEGER_PREFIX.match(name)
-            if match is not None and name not in _NOT_VERSIONS and not (len(name) > 1 and name.startswith("0")):
+            if match is not None and name not in NOT_VERSIONS and not (len(name) > 1 and name.startswith("0")):
                 number = int(match.group(1))
                 if abs(number) <= _INT64_MAX:
                     found[number] = name
@@ -315,6 +299,22 @@ def _completed_by_onnxruntime(config: ModelConfig, graph: OnnxGraph) -> ModelCon
     return served
 
 
+def text_of(name: str) -> str:
+    """Return a file's name as a config can hold it: bytes that are no UTF-8 are replaced."""
+    return os.fsencode(name).decode(errors="replace")
+
+
+def leads_out(path: Path, directory: Path) -> bool:
+    """Whether the server takes a path to lead out of a directory: links are followed, and names compared by letters.
+
+    Source: ``IsChildPathEscapingParentPath`` in the server's ``filesystem/api.cc``.
+    """
+    try:
+        return not os.path.realpath(path).startswith(os.path.realpath(directory))
+    except ValueError:  # no file has a NUL in its name
+        return False
+
+
 def subdirectories_of(directory: Path) -> tuple[str, ...]:
     """Return the names of a directory's sub-directories in alphabetical order; none when it cannot be read."""
     try:
@@ -374,10 +374,10 @@ def _understood(
     """Return the config as written, as the server completes it by names and files, and why it is none."""
     written, config, failure = schema().ModelConfig(), schema().ModelConfig(), None
     if text is not None:
-        failure = _parse(text, written) or _newer_than(host, text, written)
+        failure = parse_config(text, written, host)
     config.CopyFrom(written)
     names = subdirectories_of(directory)
-    complete_backend(config, directory.name, directory / names[0] if names else None)
+    complete_backend(config, text_of(directory.name), directory / names[0] if names else None)
     normalise(config)
     return written, config, failure
 
@@ -406,43 +406,3 @@ def _read(path: Path) -> tuple[str | None, str]:
         return None, ""
     except OSError as error:
         return None, error.strerror or str(error)
-
-
-def _newer_than(host: Host | None, text: str, config: ModelConfig) -> ParseFailure | None:
-    """Refuse what the declared server's schema does not have, as its parser would."""
-    places = positions_from_text(text) if host is not None and host.release != "" else {}
-    unknown = host.unknown_field(places.__contains__) if host is not None else ""
-    if unknown == "":
-        return None
-    config.Clear()
-    message = f'The server of the declared release has no field named "{unknown}".'
-    return ParseFailure(message, places[unknown].line, places[unknown].column)
-
-
-def _parse(text: str, config: ModelConfig) -> ParseFailure | None:
-    from google.protobuf import text_format
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", DeprecationWarning)
-            text_format.Parse(text, config)
-    except DeprecationWarning:
-        # Python takes an unknown escape sequence as it stands; the server's parser refuses it.
-        config.Clear()
-        found = _UNKNOWN_ESCAPE.search(text)
-        before = text[: found.end() - 2] if found is not None else ""
-        place = Place(before.count("\n") + 1, len(before) - before.rfind("\n"), "")
-        return ParseFailure("Invalid escape sequence in string literal.", place.line, place.column)
-    except text_format.ParseError as error:
-        config.Clear()
-        line, column = error.GetLine() or 1, error.GetColumn() or 1
-        message = str(error).partition(" : ")[2] or str(error)
-        return ParseFailure(message, line, column)
-    except ValueError as error:
-        # An enum number that is too large: the parser tells the value but not the place.
-        config.Clear()
-        value = str(error).rpartition(" ")[2]
-        places = (place for place in positions_from_text(text).values() if place.value == value)
-        place = next(places, Place(1, 1, ""))
-        return ParseFailure(str(error), place.line, place.column)
-    return None

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from tritonforge_generator.lint.controls import controls
 from tritonforge_generator.lint.model import Model
 from tritonforge_generator.lint.plan_completion import completed_by_tensorrt, profile_index, shape_of
 from tritonforge_generator.lint.plan_io import PlanIo, PlanTensor
@@ -29,17 +30,6 @@ SHAPE_OUTPUTS: Final = 7
 _OUTPUTS: Final = 8
 _STATE_OUTPUTS: Final = 9
 ALL_DONE: Final = 10
-_CONTROL_KINDS: Final = (
-    "CONTROL_SEQUENCE_START",
-    "CONTROL_SEQUENCE_END",
-    "CONTROL_SEQUENCE_READY",
-    "CONTROL_SEQUENCE_CORRID",
-)
-_VALUE_TYPES: Final = (
-    ("int32_false_true", "TYPE_INT32"),
-    ("fp32_false_true", "TYPE_FP32"),
-    ("bool_false_true", "TYPE_BOOL"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +84,7 @@ class Group:
 def groups(model: Model) -> Iterator[Group]:
     """Yield the instance groups; without any, the server makes one."""
     if len(model.config.instance_group) == 0:
-        yield Group(0, "instance_group", f"{model.config.name}_0_0", "KIND_AUTO", (("default", 0),))
+        yield Group(0, "instance_group", f"{model.config.name}_0", "KIND_AUTO", (("default", 0),))
     for index, group in enumerate(model.config.instance_group):
         profiles = [(profile, profile_index(profile)) for profile in sorted(set(group.profile))]
         yield Group(
@@ -125,6 +115,7 @@ class Binding:
         data_type: What the config says of its type.
         dims: What the config says of its shape, without the batch dimension.
         is_ragged: Whether the rows of a batch lie end to end, or are scattered from there.
+        is_reshaped: Whether ``reshape`` says that shape, and not ``dims``.
     """
 
     at: Place
@@ -135,14 +126,28 @@ class Binding:
     data_type: str
     dims: tuple[int, ...] = ()
     is_ragged: bool = False
+    is_reshaped: bool = False
+
+    @property
+    def type_path(self) -> str:
+        """Path of the field that says its type."""
+        return f"{self.path.rpartition('.')[0] if self.role == 'batch' else self.path}.data_type"
+
+    @property
+    def dims_path(self) -> str:
+        """Path of the field that says its shape; that of a control is always one element."""
+        if self.role == "control":
+            return self.path
+        return f"{self.path}.{'reshape' if self.is_reshaped else 'dims'}"
 
 
 def bindings(config: ModelConfig) -> Iterator[Binding]:
     """Yield the tensors that an instance binds, in its order; those flagged as shape tensors among them."""
     for index, tensor in enumerate(config.input):
-        kind, ragged = enum_name(tensor, "data_type"), tensor.allow_ragged_batch
-        yield Binding((_INPUTS, index), f"input[{index}]", tensor.name, True, "tensor", kind, shape_of(tensor), ragged)
-    yield from _controls(config)
+        yield _tensor("input", _INPUTS, index, tensor, is_ragged=tensor.allow_ragged_batch)
+    for control in controls(config):
+        at = (_CONTROLS, control.order)
+        yield Binding(at, control.path, control.tensor, True, "control", control.data_type, (1,))
     number = 0
     for index, entry in enumerate(config.batch_input):
         for target, name in enumerate(entry.target_name):
@@ -153,22 +158,22 @@ def bindings(config: ModelConfig) -> Iterator[Binding]:
     scattered = {name for entry in config.batch_output for name in entry.target_name}
     for index, tensor in enumerate(config.output):
         stage = SHAPE_OUTPUTS if tensor.is_shape_tensor else _OUTPUTS
-        kind, ragged = enum_name(tensor, "data_type"), tensor.name in scattered
-        yield Binding((stage, index), f"output[{index}]", tensor.name, False, "tensor", kind, shape_of(tensor), ragged)
+        yield _tensor("output", stage, index, tensor, is_ragged=tensor.name in scattered)
     yield from _states(config, is_input=False)
 
 
-def _controls(config: ModelConfig) -> Iterator[Binding]:
-    for i, tensor in enumerate(config.sequence_batching.control_input):
-        for j, control in enumerate(tensor.control):
-            kind = enum_name(control, "kind")
-            written = next((name for field, name in _VALUE_TYPES if len(getattr(control, field)) > 0), "")
-            data_type = enum_name(control, "data_type") if kind == _CONTROL_KINDS[-1] else written
-            if kind in _CONTROL_KINDS:
-                path = f"sequence_batching.control_input[{i}].control[{j}]"
-                yield Binding(
-                    (_CONTROLS, _CONTROL_KINDS.index(kind)), path, tensor.name, True, "control", data_type, (1,)
-                )
+def _tensor(kind: str, stage: int, index: int, tensor: Message, *, is_ragged: bool) -> Binding:
+    return Binding(
+        at=(stage, index),
+        path=f"{kind}[{index}]",
+        name=tensor.name,
+        is_input=kind == "input",
+        role="tensor",
+        data_type=enum_name(tensor, "data_type"),
+        dims=shape_of(tensor),
+        is_ragged=is_ragged,
+        is_reshaped=tensor.HasField("reshape"),
+    )
 
 
 def _states(config: ModelConfig, *, is_input: bool) -> Iterator[Binding]:

@@ -16,10 +16,11 @@ from typing import Final, NamedTuple
 
 _TOKEN: Final = re.compile(
     r"""
-    (?P<skip>[\s\x00]+|\#[^\n]*)
+    (?P<blank>[\s\x00]+)
+  | (?P<comment>\#[^\n]*)
   | (?P<string>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')
   | (?P<mark>[{}<>\[\]:;,])
-  | (?P<word>[^\s\x00\#"'{}<>\[\]:;,]+)
+  | (?P<word>(?:-\s+(?=[0-9.]))?[^\s\x00\#"'{}<>\[\]:;,]+)
   | (?P<other>.)
     """,
     re.VERBOSE | re.DOTALL,
@@ -75,11 +76,28 @@ class _Token(NamedTuple):
         return self.start + len(self.text)
 
 
+def tokens_of(text: str) -> Iterator[tuple[str, str, int]]:
+    """Yield ``(kind, token, offset)`` of everything in a text.
+
+    Args:
+        text: Content of a ``config.pbtxt``, or a part of it that begins and ends outside of strings and comments.
+
+    Kinds are blank, comment, string, mark (brackets and separators), word (names and numbers) and other.
+    """
+    for match in _TOKEN.finditer(text):
+        yield str(match.lastgroup), match.group(), match.start()
+
+
+def line_and_column(text: str, offset: int) -> tuple[int, int]:
+    """Return the 1-based line and column of an offset."""
+    return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
+
+
 def _tokens(text: str) -> Iterator[_Token]:
     line, start = 1, 0
     for match in _TOKEN.finditer(text):
         token = match.group()
-        if match.lastgroup != "skip":
+        if match.lastgroup not in {"blank", "comment"}:
             yield _Token(token, line, match.start() - start + 1, match.start())
         newlines = token.count("\n")
         if newlines > 0:

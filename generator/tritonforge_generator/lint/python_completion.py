@@ -90,8 +90,8 @@ def completed_by_python(config: ModelConfig, source: PythonSource) -> PythonComp
     except _RefusedError as refused:
         node = follower.calls[-1]
         return PythonCompletion(None, PythonFailure(refused.rule, refused.values, node.lineno, node.col_offset + 1))
-    except (_UnknownError, TypeError, ValueError, RecursionError):
-        # Values of other types than the functions take: Python would raise something of its own.
+    except (_UnknownError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError):
+        # Values that the functions do not take: Python would raise something of its own.
         return None
 
 
@@ -213,7 +213,7 @@ def _check_agreement(kind: str, configured: dict[str, Any], tensor: dict[str, An
         values = {"configured": configured["data_type"], "completed": tensor["data_type"]}
         raise _RefusedError("Y13", kind=kind, tensor=name, **values)
     for key in ("dims", "optional"):
-        if key not in tensor or (key == "dims" and not configured["dims"]):
+        if key not in tensor or key not in configured or (key == "dims" and not configured["dims"]):
             continue
         if configured[key] != tensor[key]:
             raise _RefusedError("Y14", tensor=name, what=key, configured=configured[key], completed=tensor[key])

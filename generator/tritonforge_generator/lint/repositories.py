@@ -9,7 +9,7 @@ from typing import Final
 
 from tritonforge_generator.lint.finding import Finding
 from tritonforge_generator.lint.host import Host
-from tritonforge_generator.lint.model import Model, model_from_directory, subdirectories_of
+from tritonforge_generator.lint.model import Model, model_from_directory
 
 _DEEPEST: Final = 30
 
@@ -25,6 +25,9 @@ class Repositories:
         config_name: See ``lint_repository``.
         reads_files: See ``Model``.
         texts: Texts to take in place of the configs of some models, by the model's directory.
+
+    Raises:
+        OSError: A repository cannot be read.
     """
 
     def __init__(
@@ -48,7 +51,7 @@ class Repositories:
         self._roots = roots_of(*paths)
         found: dict[str, list[Path]] = {}
         for path in paths:
-            for name in subdirectories_of(path):
+            for name in (entry.name for entry in path.iterdir() if entry.is_dir()):
                 found.setdefault(name, []).append(path / name)
         self.directories: Mapping[str, Sequence[Path]] = dict(sorted(found.items()))
         self._models: dict[Path, Model] = {}

@@ -67,6 +67,16 @@ class Rule:
     check: Check
     since: str = ""
 
+    @property
+    def meaning(self) -> str:
+        """What it demands: the docstring of its function."""
+        return inspect.cleandoc(self.check.__doc__ or "")
+
+    @property
+    def advice(self) -> str:
+        """How to mend it, with its placeholders, to be read by people."""
+        return self.fix.replace("{{", "{").replace("}}", "}")
+
 
 RULES: Final[dict[str, Rule]] = {}
 
@@ -117,14 +127,12 @@ def explain(rule_id: str) -> str:
             expected=f"one of {', '.join(near or list(RULES))}",
             got=repr(rule_id),
         )
-    meaning = inspect.cleandoc(found.check.__doc__ or "")
     example = ""
     if found.id in EXAMPLES:
         broken, right = EXAMPLES[found.id]
         example = f"\n\nBreaks it: {broken}\nDoes not:  {right}"
-    fix = found.fix.replace("{{", "{").replace("}}", "}")
     since = f"\nKnown to be checked since release {found.since}." if found.since != "" else ""
     return (
-        f"{found.id} ({found.severity}, decided from: {found.needs})\n\n{meaning}{since}{example}\n\n"
-        f"Text: {found.text}\nTo mend it: {fix}"
+        f"{found.id} ({found.severity}, decided from: {found.needs})\n\n{found.meaning}{since}{example}\n\n"
+        f"Text: {found.text}\nTo mend it: {found.advice}"
     )

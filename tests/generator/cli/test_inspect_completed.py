@@ -113,6 +113,16 @@ def test_a_model_that_the_server_refuses_is_shown_with_a_warning(tmp_path: Path)
 def test_what_cannot_be_completed_is_said(tmp_path: Path) -> None:
     write_model(tmp_path / "slip", PYTHON + "max_batch: 1", _PYTHON_FILES)
     write_model(tmp_path / "other", 'backend: "openvino"', {"1/model.xml": ""})
+    write_model(tmp_path / "nothing", None, {"1/": ""})
     assert "is no model directory" in inspect(tmp_path / "slip" / "config.pbtxt").stderr
     assert "cannot be read" in inspect(tmp_path / "slip").stderr
-    assert "cannot be told without running it" in inspect(tmp_path / "other").stderr
+    for name, reason in (("other", "the back-end 'openvino'"), ("nothing", "Could not determine backend")):
+        said = inspect(tmp_path / name).stderr
+        assert "cannot be told without running it" in said
+        assert reason in said
+
+
+@pytest.mark.parametrize("option", [["--strict"], ["--gpus", "0"]])
+def test_options_of_the_completion_need_it(tmp_path: Path, option: list[str]) -> None:
+    done = tritonforge(tmp_path, "inspect", ".", *option)
+    assert (done.returncode, "go with --completed" in done.stderr) == (2, True)

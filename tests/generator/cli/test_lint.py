@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -99,6 +100,9 @@ def test_a_declared_host_decides_more(tmp_path: Path) -> None:
         "L16",
     ]
     assert rules("--backends", "python, tensorrt", "--cache-config", "x") == ["M5"]
+    files = "onnxruntime/libtriton_onnxruntime.so,python/libtriton_python.so"
+    assert rules("--backends", files, "--cache-config", "x") == []
+    assert rules("--backends", files.replace("libtriton_onnxruntime", "onnx"), "--cache-config", "x") == ["M5"]
     assert rules("--without", "gpu", "--needs", "host", "--cache-config", "x") == ["G3"]
     assert rules("--rate-limit-resource", "R:1", "--agents", "checksum", "--cache-config", "x") == []
 
@@ -114,6 +118,7 @@ def test_a_declared_host_decides_more(tmp_path: Path) -> None:
         (["repo", "--format", "xml"], "'text', 'json', 'sarif'"),
         (["repo", "--model", "gone"], "has no model 'gone'"),
         (["gone"], "Give the folder that holds the models"),
+        (["repo/wrong"], "got a model. Give the folder that holds the models"),
         (["--explain", "C66"], "there is no lint rule 'C66'"),
     ],
 )
@@ -176,6 +181,27 @@ def test_fix_with_yes_leaves_standard_output_to_the_program(broken: Path) -> Non
     assert "nothing can be mended safely" in again.stderr
 
 
+def test_names_that_are_no_text_are_printed_as_they_are(tmp_path: Path) -> None:
+    config = PYTHON + "max_batch_size: -1 instance_group { count: 0 }"
+    write_model(tmp_path / "repo" / os.fsdecode(b"m\xff"), config, MODEL)
+    command = [str(Path(sys.executable).with_name("tritonforge")), "lint", "repo"]
+    choices: list[tuple[str, ...]] = [(), ("--diff",), ("--format", "sarif"), ("--json",)]
+    for flags in choices:
+        done = subprocess.run([*command, *flags], cwd=tmp_path, capture_output=True, check=False)
+        assert (done.returncode, done.stdout != b"", b"Traceback" in done.stderr) == (1, True, False)
+        if flags in choices[:2]:
+            assert b"repo/m\xff/config.pbtxt" in done.stdout
+
+
+def test_fix_refuses_before_it_asks(broken: Path) -> None:
+    write_model(broken / "repo" / "also", 'name: "other"\n' + PYTHON, MODEL)
+    path = broken / "repo" / "wrong" / "config.pbtxt"
+    path.chmod(0o444)
+    done = tritonforge(broken, "lint", "repo", "--fix", stdin="y\n")
+    assert (done.returncode, "write-protected" in done.stderr, "Write 2 configs?" in done.stderr) == (2, True, False)
+    assert (broken / "repo" / "also" / "config.pbtxt").read_text().startswith('name: "other"\n')
+
+
 def test_rules_are_listed_and_taught_without_a_repository(tmp_path: Path) -> None:
     listed = tritonforge(tmp_path, "lint", "--list").stdout
     assert set(re.findall(r"│ ([A-Z]\d+) ", listed)) == set(RULES)
@@ -189,6 +215,8 @@ def test_the_pre_commit_hook_runs(broken: Path) -> None:
     assert {"id", "name", "language", "entry", "files"} <= set(hook)
     assert (hook["language"], hook["pass_filenames"]) == ("python", False)
     assert re.search(hook["files"], "models/resnet/config.pbtxt")
+    assert re.search(hook["files"], "models/resnet/configs/edge.pbtxt")
+    assert re.search(hook["files"], "old-config.pbtxt") is None
     assert re.search(hook["files"], "models/resnet/1/model.onnx") is None
     command = [
         str(Path(sys.executable).with_name(word)) if not index else word

@@ -1,5 +1,4 @@
-"""Small repositories: every rule broken alone, beside a neighbour that is right. The linter and the server judge "
-"both."""
+"""Small repositories: every rule broken alone, beside a neighbour that is right; linter and server judge both."""
 
 from __future__ import annotations
 

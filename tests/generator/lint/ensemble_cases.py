@@ -67,6 +67,7 @@ ENSEMBLES = [
     # A step that waits for its own output: nothing else is missing.
     EnsembleCase("E12", ensemble(_STEPS.replace('key: "x" value: "t"', 'key: "x" value: "b"'))),
     EnsembleCase("E13", ensemble(_STEPS.replace('key: "x" value: "t"', 'key: "x" value: "lost"'))),
+    EnsembleCase("E13", ensemble(_STEPS.replace('key: "x" value: "t"', 'key: "x" value: ""'))),
     EnsembleCase(
         "E14",
         ensemble(

@@ -56,7 +56,23 @@ _PATHS = (
 )
 _TOKENS = (
     *(b"{", b"}", b"[", b"]", b"<", b">", b":", b",", b";", b"#", b'"', b"'", b"\\", b"\n", b"\x00", b"\xff", b"\r"),
-    *(b"-1", b"0", b"99999999999", b"1e400", b"nan", b"0x", b"\\x", b"\\u12", b"TYPE_FP32", b"KIND_GPU", b"dims: "),
+    *(
+        b"-1",
+        b"- 1",
+        b"+1",
+        b"1_0",
+        b"\xc2\xa0",
+        b"0",
+        b"99999999999",
+        b"1e400",
+        b"nan",
+        b"0x",
+        b"\\x",
+        b"\\u12",
+        b"TYPE_FP32",
+        b"KIND_GPU",
+        b"dims: ",
+    ),
     *(b"{" * 400, b"ensemble_scheduling { step { ", b"input [ { ", b'backend: "tensorrt" ', b'backend: "python" '),
     *(b'platform: "onnxruntime" ', b"dynamic_batching { } ", b"instance_group { } ", b"[extension.name] { }"),
 )

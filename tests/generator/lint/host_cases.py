@@ -16,6 +16,10 @@ TWO_GPUS = Host(gpus=2, compute_capability=(9, 0))
 OLD_GPU = Host(gpus=1, compute_capability=(5, 2))
 INSTALLED = Host(backends=frozenset({"python", "onnxruntime"}), backend_directory="/backends")
 BARE = Host(backends=frozenset({"onnxruntime"}), backend_directory="/backends")
+LISTED = Host(
+    backends=frozenset({"python/libtriton_python.so", "foo/model.py", "foo/lib/libtriton_foo.so", "other/note.txt"}),
+    backend_directory="/backends",
+)
 LIMITED = Host(rate_limit=True, resources=(Resource("R", 4), Resource("S", 8, 0)))
 RATED = Host(rate_limit=True)
 _FOO = 'backend: "foo"\n' + X + Y
@@ -70,10 +74,20 @@ _RESOURCE = "which will prevent scheduling of one or more model instances, the m
 _FIELD = "instance_group[0].rate_limiter.resources[{}]"
 HOST_CASES = [
     HostCase(
-        "C14",
+        "C1",
         _ENSEMBLE,
         Host(without=frozenset({"ensemble"})),
+        "unexpected platform type 'ensemble' for broken",
+        serves=TWO_GPUS,
+        field="platform",
+        files={"1/": ""},
+    ),
+    HostCase(
+        "C14",
+        _ENSEMBLE.replace('platform: "ensemble"', 'backend: "python"'),
+        Host(without=frozenset({"ensemble"})),
         "ensemble scheduling not supported",
+        valid=_ENSEMBLE,
         serves=TWO_GPUS,
         field="ensemble_scheduling",
         files={"1/": ""},
@@ -183,12 +197,49 @@ HOST_CASES = [
         "'/backends/python/model.py'",
         valid=PYTHON,
     ),
+    # With its files declared, what an installed back-end lacks is known.
+    HostCase("M5", 'backend: "other"\n' + X + Y, LISTED, _NO_BACKEND.replace("foo", "other"), valid=PYTHON),
+    HostCase(
+        "M6",
+        PYTHON + 'runtime: "libtriton_other.so"',
+        LISTED,
+        "unable to find backend library 'libtriton_other.so' for model 'broken', searched: '{model}/1' '{model}' "
+        "'/backends/python' ",
+        valid=PYTHON + 'runtime: "./libtriton_python.so"',
+        field="runtime",
+    ),
+    HostCase(
+        "M6",
+        PYTHON + 'runtime: "../foo/none.so"',
+        LISTED,
+        "unable to find backend library '../foo/none.so' for model 'broken', searched: '{model}/1' '{model}' "
+        "'/backends/python' ",
+        valid=_FOO,
+    ),
+    HostCase(
+        "M6",
+        _FOO,
+        Host(backends=frozenset({"foo/model.py", "onnxruntime"}), backend_directory="/backends"),
+        "unable to find backend library 'libtriton_python.so' for model 'broken', searched: '{model}/1' '{model}' "
+        "'/backends/foo' '/backends/python' ",
+        serves=LISTED,
+    ),
+    HostCase(
+        "M8",
+        PYTHON + 'runtime: "model.py"',
+        LISTED,
+        "unable to find Python backend based backend library 'model.py' for model 'broken', searched: "
+        "'/backends/python/model.py'",
+        valid=_FOO + 'runtime: "model.py"',
+    ),
     HostCase(
         "W8",
         resource('name: "R" count: 5'),
         LIMITED,
         f'Resource count for "R" is limited to 4 {_RESOURCE}5',
-        valid=resource('name: "R" count: 4', 'name: "S" count: 8'),
+        # A passive instance takes no requests, so that nothing is counted for it.
+        valid=resource('name: "R" count: 4', 'name: "S" count: 8')
+        + group('kind: KIND_CPU passive: true rate_limiter { resources { name: "R" count: 5 } }').removeprefix(PYTHON),
         field=_FIELD.format(0) + ".count",
     ),
     HostCase(

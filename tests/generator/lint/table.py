@@ -51,6 +51,8 @@ PARSING = [
     Case("P1", tensor('name: "x" data_type: TYPE_FP32 dims: [4,]'), tensor('name: "x" data_type: 11 dims: [2, 2]')),
     Case("P1", 'backend: "python"\n' + PYTHON, 'backend: "py" "thon"\n' + X + Y),
     Case("P1", PYTHON + "dynamic_batching { } sequence_batching { }", BATCHING + "dynamic_batching < >"),
+    Case("P1", PYTHON + "max_batch_size:\u00a08", PYTHON + "# \u00a0\n max_batch_size: 010"),
+    Case("P1", PYTHON + "max_batch_size: 1_0", PYTHON + "max_batch_size: 0x1"),
     Case("P1", "\ufeff" + PYTHON, "# caf\u00e9\n" + PYTHON),
     Case("P2", None, PYTHON),
 ]
@@ -187,6 +189,12 @@ SEQUENCES = [
     Case("S18", sequence(START + state("", INITIAL.replace("[2]", "[2, 1]"))), sequence(START + state("", INITIAL))),
     Case("S19", sequence(START + state("", INITIAL.replace("[2]", "[-1]"))), sequence(START + state("", INITIAL))),
     Case("S20", sequence(START + state("", INITIAL.replace("[2]", "[3]"))), sequence(START + state("", INITIAL))),
+    # The server goes through the dims one by one.
+    Case(
+        "S20",
+        sequence(START + state("", INITIAL.replace("[2]", "[3, -1]")).replace("dims: [2]", "dims: [2, 2]")),
+        sequence(START + state("", INITIAL)),
+    ),
     Case(
         "S21",
         sequence(START + state("", INITIAL.replace("zero_data: true", 'data_file: "short"'))),
@@ -286,6 +294,11 @@ WARMUPS = [
         warmup("dims: [4] zero_data: true", sample='name: "w" batch_size: 9'),
         warmup("dims: [4] zero_data: true", sample='name: "w" batch_size: 8'),
         field="model_warmup[0].batch_size",
+    ),
+    Case(
+        "W4",
+        warmup("dims: [4] zero_data: true", sample='name: "w" batch_size: 2').replace("max_batch_size: 8", ""),
+        warmup("dims: [4] zero_data: true").replace("max_batch_size: 8", ""),
     ),
 ]
 _GPU_ACCELERATOR = (

@@ -125,3 +125,37 @@ def test_an_entry_of_the_model_that_leads_nowhere_is_an_error(tmp_path: Path) ->
     (found,) = lint_repository(tmp_path)
     assert (found.rule, found.model) == ("P3", "broken")
     assert found.text == f"failed to stat file {tmp_path}/broken/notes.txt"
+
+
+@pytest.mark.parametrize(
+    ("label", "target", "found"),
+    [
+        ("l.txt", None, []),
+        ("sub/../l.txt", None, []),
+        ("/l.txt", None, []),
+        ("l.txt", "../../outside/m/data.bin", ["M1"]),
+        ("l.txt", "../shared/l.txt", ["M1"]),
+        ("l.txt", "/nowhere", ["M1"]),
+        ("l.txt", "own.txt", []),
+        ("../shared/l.txt", None, ["M1"]),
+        ("/../shared/l.txt", None, ["M1"]),
+        # The server compares the beginnings of the names.
+        ("../m2/l.txt", None, []),
+    ],
+)
+def test_label_files_stay_inside_of_the_model_with_links_followed(
+    tmp_path: Path, outside: Path, label: str, target: str | None, found: list[str]
+) -> None:
+    repository = tmp_path / "repository"
+    config = PYTHON.replace('name: "y"', f'name: "y" label_filename: "{label}"')
+    write_model(repository / "m", config, FILES | {"own.txt": "cat\n", "sub/": ""})
+    for path in (repository / "shared", repository / "m2"):
+        path.mkdir()
+        (path / "l.txt").write_text("cat\n")
+    if target is None:
+        (repository / "m" / "l.txt").write_text("cat\n")
+    else:
+        (repository / "m" / "l.txt").symlink_to(target)
+    with watched(outside):
+        rules = [one.rule for one in lint_repository(repository, models=["m"]) if one.severity == "error"]
+    assert [rule for rule in rules if rule != "P3"] == found

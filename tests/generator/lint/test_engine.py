@@ -76,6 +76,45 @@ def test_a_number_that_no_enum_holds_has_its_place(tmp_path: Path) -> None:
     assert (finding.rule, finding.line, finding.column) == ("P1", 5, 2)
 
 
+@pytest.mark.parametrize(
+    ("text", "column", "reason"),
+    [
+        ("max_batch_size:\u00a08", 16, "takes no character U+00A0 there."),
+        ("\u3000max_batch_size: 8", 1, "takes no character U+3000 there."),
+        ("max_batch_size: 1_0", 17, '"1_0" is no number for the server.'),
+        ("max_batch_size: 0b1", 17, '"0b1" is no number for the server.'),
+        ("max_batch_size: +8", 17, '"+8" is no number for the server.'),
+        ("max_batch_size: \u0668", 17, "takes no character U+0668 there."),
+        ("# a\x00b", 4, "takes no character U+0000 there."),
+        ('parameters { key: "a\x00b" }', 21, "takes no character U+0000 there."),
+        ('parameters { key: "a\\\\\\\u00e9" }', 23, "Invalid escape sequence"),
+    ],
+)
+def test_what_only_pythons_parser_takes_is_refused(tmp_path: Path, text: str, column: int, reason: str) -> None:
+    write_model(tmp_path / "m", PYTHON + text + "\n", PYTHON_FILES)
+    (finding,) = lint_model(tmp_path / "m")
+    assert (finding.rule, finding.line, finding.column) == ("P1", 4, column)
+    assert reason in finding.fix
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# a\u00a0b + 1_0",
+        'parameters { key: "1_0\u00a0+0b1" value { string_value: "+1" } }',
+        "max_batch_size: 010",
+        "version_policy { specific { versions: [1, - 7] } }",
+        "\v\fmax_batch_size: 0x8 # 1_0",
+        "sequence_batching { direct { minimum_slot_utilization: 1e-1 } } # +",
+        "sequence_batching { direct { minimum_slot_utilization: .5f } } # +",
+        "sequence_batching { direct { minimum_slot_utilization: 1.E+0 } }",
+    ],
+)
+def test_what_the_servers_parser_takes_is_not_refused(tmp_path: Path, text: str) -> None:
+    write_model(tmp_path / "m", PYTHON + text + "\n", PYTHON_FILES)
+    assert [finding.rule for finding in lint_model(tmp_path / "m") if finding.severity == "error"] == []
+
+
 def test_errors_come_in_the_servers_order_and_warnings_last(tmp_path: Path) -> None:
     config = (
         'name: "other"\nbackend: "python"\nmax_batch_size: -1\n'
@@ -113,10 +152,22 @@ def test_what_is_no_repository_is_refused_with_advice(tmp_path: Path) -> None:
             lint_repository(path)
         with pytest.raises(RepositoryError, match="Give the model's folder"):
             lint_model(path)
-    with pytest.raises(RepositoryError, match="has no model 'm'"):
-        lint_repository(tmp_path, models=["m"])
+    write_model(tmp_path / "m", PYTHON, PYTHON_FILES)
+    with pytest.raises(RepositoryError, match="got a model\\. Give the folder that holds the models"):
+        lint_repository(tmp_path / "m")
+    with pytest.raises(RepositoryError, match="has no model 'n'"):
+        lint_repository(tmp_path, models=["n"])
     with pytest.raises(SpecError, match="one of C6"):
         explain("C66")
+
+
+def test_a_repository_that_cannot_be_read_is_no_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(PermissionError):
+        lint_repository(tmp_path)
 
 
 def test_a_config_that_cannot_be_opened(tmp_path: Path) -> None:

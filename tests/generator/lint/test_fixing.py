@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -272,6 +274,76 @@ def test_links_and_modes_stay(tmp_path: Path) -> None:
     assert (tmp_path / "m" / "shared").stat().st_mode & 0o777 == 0o640
 
 
+@pytest.mark.parametrize(
+    ("config", "after"),
+    [
+        (
+            'instance_group [\r\n  {\r\n    # two at night\r\n    count: 2 # "#"\r\n  }\r\n]\r\n# end\r\n',
+            '# two at night\r\n# "#"\r\n# end\r\n',
+        ),
+        ("instance_group { count: 2 # why\n } optimization { } # both\n", "# why\n# both\n"),
+        ("  model_warmup { name: '# none' # one\n  } # two", "# one\n# two"),
+    ],
+)
+def test_comments_inside_of_what_goes_stay(tmp_path: Path, config: str, after: str) -> None:
+    write_repository(tmp_path)
+    write_model(tmp_path / "m", VALID + config, ENSEMBLE_FILES)
+    (change,) = mended(tmp_path)
+    kept = change.after.removeprefix(VALID)
+    assert [line.strip() for line in kept.splitlines()] == after.splitlines()
+    assert kept.count("\r\n") == after.count("\r\n")
+
+
+def test_a_step_keeps_a_version_0_that_is_there(tmp_path: Path) -> None:
+    write_repository(tmp_path)
+    (tmp_path / "first" / "1").rename(tmp_path / "first" / "0")
+    write_model(tmp_path / "m", VALID.replace(" model_version: -1", ""), ENSEMBLE_FILES)
+    (change,) = mended(tmp_path)
+    assert change.after == VALID.replace(" model_version: -1", "", 1)
+
+
+def test_a_config_that_models_share_is_left(tmp_path: Path) -> None:
+    shared: dict[str, str | bytes] = {"1/model.py": MODEL_PY}
+    write_model(tmp_path / "a", 'name: "a"\n' + PYTHON, shared)
+    for name in ("b", "c", "alone"):
+        write_model(tmp_path / name, None, shared)
+    (tmp_path / "b" / "config.pbtxt").symlink_to("../a/config.pbtxt")
+    (tmp_path / "c" / "config.pbtxt").hardlink_to(tmp_path / "a" / "config.pbtxt")
+    (tmp_path / "alone" / "config.pbtxt").write_text('name: "other"\n' + PYTHON)
+    assert [change.path.parent.name for change in mended(tmp_path)] == ["alone"]
+
+
+def test_a_protected_file_is_not_replaced(tmp_path: Path) -> None:
+    write_model(tmp_path / "m", 'name: "n"\n' + PYTHON, {"1/model.py": MODEL_PY})
+    (tmp_path / "m" / "config.pbtxt").chmod(0o444)
+    (change,) = mended(tmp_path)
+    with pytest.raises(RepositoryError, match="is write-protected"):
+        change.write()
+    assert (tmp_path / "m" / "config.pbtxt").read_text() == change.before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_the_owner_stays(tmp_path: Path) -> None:
+    write_model(tmp_path / "m", 'name: "n"\n' + PYTHON, {"1/model.py": MODEL_PY})
+    os.chown(tmp_path / "m" / "config.pbtxt", 12345, 54321)
+    (change,) = mended(tmp_path)
+    change.write()
+    known = (tmp_path / "m" / "config.pbtxt").stat()
+    assert (known.st_uid, known.st_gid) == (12345, 54321)
+
+
+@pytest.mark.parametrize("folder", ["repo", "my models"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_the_diff_can_be_applied(tmp_path: Path, end: str, folder: str) -> None:
+    # A form feed and a line separator end lines for Python alone.
+    config = f'# \f \u2028 {end}name: "n"{end}' + PYTHON.replace("\n", end)
+    write_model(tmp_path / folder / "m", config, {"1/model.py": MODEL_PY})
+    (change,) = mended(tmp_path / folder)
+    diff = change.diff().replace(f"{tmp_path}/", "")
+    subprocess.run(["patch", "-p0", "--quiet"], cwd=tmp_path, input=diff.encode(), check=True)
+    assert (tmp_path / folder / "m" / "config.pbtxt").read_bytes() == change.after.encode()
+
+
 def test_what_is_not_text_or_does_not_parse_is_left(tmp_path: Path) -> None:
     write_model(
         tmp_path / "bytes", None, {"1/model.py": MODEL_PY, "config.pbtxt": b'name: "n" # \xff\n' + PYTHON.encode()}
@@ -308,7 +380,8 @@ _FRAGMENTS = [
     "instance_group [ { count: 0 profile: '0' }, { kind: KIND_CPU count: -1, } ]\n",
     f'ensemble_scheduling {{ step [ {{ model_name: "b" # which\n {_MAPS} }} ] }}\n',
     "response_cache < enable: true > # cached\n",
-    'model_warmup { name: "w" }\n',
+    'model_warmup { name: "w" # inside\n }\n',
+    "optimization { # inside\n graph { level: 1 } } # behind\n",
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +93,54 @@ def test_fingerprints_stay_when_lines_move(tmp_path: Path) -> None:
     prints = []
     for name, before in (("one", ""), ("two", "# a line more\n\n")):
         write_model(tmp_path / name / "m", before + PYTHON + "max_batch_size: -1", {"1/": ""})
-        (run,) = log_of(tmp_path / name, tmp_path)["runs"]
+        (run,) = log_of(tmp_path / name, tmp_path / name)["runs"]
         prints.append(run["results"][0]["partialFingerprints"])
     assert prints[0] == prints[1]
+
+
+def test_a_mend_that_would_harm_an_ensemble_is_not_proposed(tmp_path: Path) -> None:
+    integers = ONNX_BATCHING.replace("TYPE_FP32", "TYPE_INT32", 1)
+    maps = 'input_map { key: "x" value: "a" } output_map { key: "y" value: "b" }'
+    step = f'step {{ model_name: "m" model_version: -1 {maps} }}'
+    tensors = 'input { name: "a" data_type: TYPE_INT32 dims: [4] } output { name: "b" data_type: TYPE_FP32 dims: [4] }'
+    config = f'platform: "ensemble" max_batch_size: 8 {tensors} ensemble_scheduling {{ {step} }}'
+    write_model(tmp_path / "e", config, {"1/": ""})
+    for name in ("m", "other"):
+        write_model(tmp_path / name, integers, BATCHED)
+    (run,) = log_of(tmp_path, tmp_path)["runs"]
+    proposed = {
+        result["locations"][0]["logicalLocations"][0]["fullyQualifiedName"]: "fixes" in result
+        for result in run["results"]
+        if result["ruleId"] == "O16"
+    }
+    assert proposed == {"m.input[0].data_type": False, "other.input[0].data_type": True}
+
+
+def test_addresses_have_no_dots_and_any_name_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = os.fsdecode(b"m\xff")
+    write_model(tmp_path / "models" / name, PYTHON + "max_batch_size: -1", {"1/": ""})
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    uri = "models/m%FF/config.pbtxt"
+    for root, expected in ((tmp_path, uri), (Path.cwd(), f"file://{tmp_path}/{uri}")):
+        (run,) = log_of(Path("../models"), root)["runs"]
+        artifact = run["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]
+        assert artifact["uri"] == expected
+
+
+def test_help_is_written_for_people(tmp_path: Path) -> None:
+    config = PYTHON + "model_metrics { metric_control { histogram_options { buckets: [1] } } }"
+    write_model(tmp_path / "m", config, {"1/model.py": ""})
+    (run,) = log_of(tmp_path, tmp_path)["runs"]
+    (help_text,) = [rule["help"]["text"] for rule in run["tool"]["driver"]["rules"] if rule["id"] == "C15"]
+    assert 'metric_identifier { family: "nv_inference_first_response_histogram_ms" }' in help_text
+
+
+def test_findings_of_one_rule_have_fingerprints_of_their_own(tmp_path: Path) -> None:
+    write_model(tmp_path / "m", PYTHON, {"1/": "", "latest/": "", "old/": ""})
+    (run,) = log_of(tmp_path, tmp_path)["runs"]
+    prints = [result["partialFingerprints"]["tritonforge/v1"] for result in run["results"] if result["ruleId"] == "V2"]
+    assert len(set(prints)) == 2
 
 
 def test_edits_are_made_from_the_end_so_that_offsets_hold() -> None:

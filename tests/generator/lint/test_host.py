@@ -66,6 +66,54 @@ def test_a_runtime_that_leaves_the_back_ends_directory_is_refused_without_a_host
     )
 
 
+def test_instances_of_kind_model_need_resources_of_the_first_device_only(tmp_path: Path) -> None:
+    needs_two = 'rate_limiter { resources { name: "R" count: 2 } }'
+    for name, kind in (("broken", "KIND_GPU"), ("valid", "KIND_MODEL")):
+        config = PYTHON + f"instance_group {{ kind: {kind} {needs_two} }}"
+        write_model(tmp_path / name, config, {"1/model.py": MODEL_PY})
+    host = Host(gpus=2, rate_limit=True, resources=(Resource("R", 2, 0),))
+    assert [rules_of(tmp_path, host, name) for name in ("broken", "valid")] == [["W8"], []]
+
+
+def test_all_limits_of_an_instance_come_before_its_kinds_of_resources(tmp_path: Path) -> None:
+    each = ('name: "A" count: 1', 'name: "A" global: true count: 1', 'name: "B" count: 9', 'name: "C" count: 9')
+    resources = " ".join(f"resources {{ {one} }}" for one in each)
+    config = PYTHON + f"instance_group {{ kind: KIND_GPU gpus: [0, 1] rate_limiter {{ {resources} }} }}"
+    write_model(tmp_path / "broken", config, {"1/model.py": MODEL_PY})
+    host = Host(gpus=2, rate_limit=True, resources=(Resource("A", 9), Resource("B", 9, 0), Resource("C", 9, 0)))
+    assert rules_of(tmp_path, host) == ["W8", "W8", "W7"]
+
+
+def test_a_runtime_may_lead_to_a_file_of_another_back_end_but_is_refused(tmp_path: Path) -> None:
+    write_model(tmp_path / "broken", PYTHON + 'runtime: "../foo/libtriton_foo.so"', {"1/model.py": MODEL_PY})
+    backends = {"python/libtriton_python.so", "foo/libtriton_foo.so"}
+    assert rules_of(tmp_path, Host(backends=frozenset(backends))) == ["M7"]
+    assert rules_of(tmp_path, Host(backends=frozenset(backends - {"foo/libtriton_foo.so"}))) == ["M6"]
+
+
+def test_a_linked_library_counts_where_it_is_known_to_lie(tmp_path: Path) -> None:
+    libraries = tmp_path / "libraries"
+    libraries.mkdir()
+    (libraries / "libtriton_foo.so").write_bytes(b"")
+    repository = tmp_path / "repository"
+    for name, config in (("found", 'backend: "foo"'), ("named", 'backend: "foo" runtime: "libtriton_foo.so"')):
+        write_model(repository / name, config, {"1/": ""})
+        (repository / name / "libtriton_foo.so").symlink_to(libraries / "libtriton_foo.so")
+    host = Host(backends=frozenset({"python"}))
+    # What leads out of the repository is not looked at, so nothing is said of it.
+    assert [rules_of(repository, host, name) for name in ("found", "named")] == [[], []]
+    # Inside of it the server finds it, but takes a link for a way out when `runtime` names it.
+    libraries.rename(repository / "libraries")
+    for name in ("found", "named"):
+        (repository / name / "libtriton_foo.so").unlink()
+        (repository / name / "libtriton_foo.so").symlink_to(repository / "libraries" / "libtriton_foo.so")
+    assert [rules_of(repository, host, name) for name in ("found", "named")] == [[], ["M7"]]
+    # The beginning of another model's name counts as the model's own, for the server as well.
+    write_model(repository / "own", 'backend: "foo" runtime: "../own2/libtriton_foo.so"', {"1/": ""})
+    write_model(repository / "own2", "", {"libtriton_foo.so": b""})
+    assert rules_of(repository, host, "own") == []
+
+
 def test_a_cache_in_the_model_alone_is_warned_of(tmp_path: Path) -> None:
     write_model(tmp_path / "m", ONNX_BATCHING + "response_cache { enable: true }", BATCHED)
     assert [finding.rule for finding in lint_repository(tmp_path, host=Host())] == ["L16"]
@@ -139,7 +187,7 @@ def server(
     host = Host(
         release="24.10",
         gpus=0,
-        backends=frozenset({"python", "onnxruntime", "tensorrt"}),
+        backends=frozenset({"python/libtriton_python.so", "onnxruntime/model.py", "tensorrt/model.py"}),
         rate_limit=True,
         resources=tuple(resource_from(limit) for limit in request.param),
     )

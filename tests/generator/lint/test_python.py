@@ -66,12 +66,19 @@ UNDECIDED = {
     "imported": "from implementation import TritonPythonModel",
     "imported with everything": "from implementation import *",
     "made": "TritonPythonModel = make()",
+    "captured": "match make():\n  case [*_, TritonPythonModel]: ...\n  case [*TritonPythonModel]: ...",
     "made by condition": f"if fast:\n  class TritonPythonModel:\n{EXECUTE}else:\n  from slow import TritonPythonModel",
     "made out of sight": "globals()['TritonPythonModel'] = make()",
     "inherited": "class TritonPythonModel(Base):\n    def finalize(self): ...",
     "decorated": "@complete\nclass TritonPythonModel:\n    def initialize(self): ...",
     "patched": "class TritonPythonModel: ...\nTritonPythonModel.execute = run",
     "patched by name": "class TritonPythonModel: ...\nsetattr(TritonPythonModel, 'execute', run)",
+    "patched by another name": "class TritonPythonModel: ...\nModel = TritonPythonModel\nModel.execute = run",
+    "given to the instance": "class TritonPythonModel:\n    def initialize(self, args): self.execute = run",
+    "made when it is asked for": "from implementation import __getattr__",
+    "methods made when asked for": "class TritonPythonModel:\n    def __getattribute__(self, name): return run",
+    "put into the module": "import sys\nsys.modules[__name__] = implementation",
+    "made by builtins": "import builtins\nbuiltins.globals()['TritonPythonModel'] = make()",
     "assigned": "class TritonPythonModel:\n    execute = run\n    initialize = run",
     "decorated method": f"class TritonPythonModel:\n{EXECUTE}    @tracing\n    def initialize(self): ...",
     "conditional method": f"class TritonPythonModel:\n    if fast:\n    {EXECUTE}",
@@ -96,6 +103,8 @@ def test_what_only_running_it_would_tell_is_left_open(tmp_path: Path, source: st
         ["config.add_input({'shape': [4]})", "return config"],
         [f"config.add_input({{'name': 'w', {FP32}, 'dims': ['N']}})", "return config"],
         ["config.add_input({'name': 'z', 'data_type': 'FP32', 'dims': [4]})", "return config"],
+        ["config.as_dict()['input'].append({'name': 'z'})", "return config"],
+        [f"config.set_max_batch_size({10**30})", "return config"],
         ["config.as_dict()['instance_group'][0]['count'] = 2", "return config"],
         ["while config: config.set_max_batch_size(1)", "return config"],
         ["if 'parameters' in config.as_dict(): return None", "return config"],
@@ -112,6 +121,25 @@ def test_a_completion_that_is_not_made_of_literals_is_left_open(tmp_path: Path, 
     write_model(tmp_path / "m", X + 'input { name: "w" } output { name: "y" }', completing(*statements))
     assert rules(tmp_path / "m") == []
     assert read(tmp_path / "m").served is None
+
+
+@pytest.mark.parametrize("call", ["self.model.eval()", "request.exec()", "self.model.modules()", "self.vars.locals"])
+def test_methods_of_other_objects_hide_nothing(tmp_path: Path, call: str) -> None:
+    body = f"    def initialize(self, args):\n        {call}\n"
+    write_model(tmp_path / "m", PYTHON, {"1/model.py": f"class TritonPythonModel:\n{body}"})
+    assert rules(tmp_path / "m") == ["Y7"]
+    write_model(tmp_path / "n", PYTHON, {"1/model.py": f"class Model:\n{body}"})
+    assert rules(tmp_path / "n") == ["D4"]
+
+
+def test_a_tensor_may_become_optional_when_it_is_added_again(tmp_path: Path) -> None:
+    added = f"config.add_input({{'name': 'z', {FP32}, 'dims': [4]}})"
+    files = completing(added, added.replace("})", ", 'optional': True})"), "return config")
+    write_model(tmp_path / "m", PYTHON, files)
+    assert rules(tmp_path / "m") == []
+    served = read(tmp_path / "m").served
+    assert served is not None
+    assert [(tensor.name, tensor.optional) for tensor in served.input] == [("x", False), ("z", True)]
 
 
 def test_a_completion_of_many_steps_ends(tmp_path: Path) -> None:

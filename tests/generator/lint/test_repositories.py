@@ -66,6 +66,12 @@ def test_a_name_that_two_repositories_have_is_an_error_in_both(tmp_path: Path) -
     assert str(tmp_path / "two") in found[1].fix
 
 
+def test_a_repository_that_is_given_twice_is_one(tmp_path: Path) -> None:
+    write_model(tmp_path / "m", PYTHON + "max_batch_size: -1", FILES)
+    write_ensemble(tmp_path / "e", ensemble(step("m", "a", "b")))
+    assert lint_repository(tmp_path, tmp_path) == lint_repository(tmp_path)
+
+
 def test_a_name_that_is_not_unique_comes_before_a_config_that_cannot_be_read(tmp_path: Path) -> None:
     for repository in ("one", "two"):
         write_model(tmp_path / repository / "m", "max_batch_size: ${batch}", FILES)
@@ -115,6 +121,43 @@ def test_a_step_asks_for_a_version_that_is_loaded(tmp_path: Path, version: int |
     write_model(tmp_path / "m", PYTHON, {"1/model.py": MODEL_PY, "2/model.py": MODEL_PY})
     write_ensemble(tmp_path / "e", ensemble(step("m", "a", "b", version=version)))
     assert [found.rule for found in lint_repository(tmp_path)] == rules
+
+
+def circle(first: str, last: str) -> str:
+    return f"circular dependency between ensembles: {first} -> ... -> {last} -> {first}"
+
+
+@pytest.mark.parametrize(
+    ("names", "texts"),
+    [
+        ("a", [("a", "a")]),
+        ("ab", [("a", "b"), ("b", "a")]),
+        ("abc", [("c", "b"), ("a", "c"), ("c", "b")]),
+        ("abcd", [("d", "c"), ("d", "c"), ("a", "d"), ("d", "c")]),
+    ],
+)
+def test_a_circle_is_named_as_the_server_names_it(tmp_path: Path, names: str, texts: list[tuple[str, str]]) -> None:
+    for number, name in enumerate(names):
+        write_ensemble(tmp_path / name, ensemble(step(names[(number + 1) % len(names)], "a", "b")))
+    found = lint_repository(tmp_path)
+    assert [one(found, name).text for name in names] == [circle(*pair) for pair in texts]
+
+
+def test_of_several_missing_versions_of_a_model_the_highest_is_named(tmp_path: Path) -> None:
+    write_model(tmp_path / "m", PYTHON, FILES)
+    write_ensemble(tmp_path / "e", ensemble(step("m", "a", "t", version=5), step("m", "t", "b", version=9)))
+    assert "whose required version 9 is not loaded" in one(lint_repository(tmp_path), "e").text
+
+
+def test_an_ensemble_of_a_decoupled_model_is_not_cached(tmp_path: Path) -> None:
+    write_decoupled(tmp_path, [step("d", "a", "b")], "b")
+    write_ensemble(tmp_path / "cached", ensemble(step("d", "a", "b")) + "response_cache { enable: true }")
+    write_ensemble(tmp_path / "plain", ensemble(step("m", "a", "b")) + "response_cache { enable: true }")
+    cached = PYTHON + "response_cache { enable: true }"
+    policy = completing("config.set_model_transaction_policy({'decoupled': True})", "return config")
+    write_model(tmp_path / "becomes", cached, policy)
+    errors = [(each.model, each.rule) for each in lint_repository(tmp_path) if each.severity == "error"]
+    assert errors == [("becomes", "C12"), ("cached", "C12")]
 
 
 FOLLOWED = [
@@ -230,6 +273,9 @@ def test_the_server_says_what_lint_says_of_several_repositories(tmp_path: Path) 
         write_ensemble(ensembles / f"of_{name}", ensemble(step(name, "a", "b")))
     for version in (1, 7, None):
         write_ensemble(ensembles / f"asks_{version}", ensemble(step("m", "a", "b", version=version)))
+    # Once it has refused a circle, the server does not say it again of the others.
+    for repository, name, other in ((ensembles, "p", "q"), (models, "q", "r"), (models, "r", "p")):
+        write_ensemble(repository / f"ring_{name}", ensemble(step(f"ring_{other}", "a", "b")))
     write_ensemble(ensembles / "twofold", ensemble(step("of_broken", "a", "b")))
 
     findings = lint_repository(models, ensembles)

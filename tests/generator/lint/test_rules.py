@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from generator.lint.cases import Case
+from generator.lint.cases import BATCHING, MODEL_PY, PYTHON, Case, tensor, write_model
 from generator.lint.ensemble_cases import ENSEMBLES, EnsembleCase, write_repository
 from generator.lint.host_cases import HOST_CASES
 from generator.lint.plan_cases import PLAN_RULES
@@ -51,6 +51,29 @@ def test_a_broken_ensemble_is_found_and_its_neighbour_is_clean(tmp_path: Path, c
     if case.field is not None:
         assert broken[0].field == case.field
     assert errors(lint_repository(tmp_path, models=["valid"], strict=True)) == []
+
+
+_TOO_MANY = 'model_warmup { name: "w" batch_size: 9 inputs { key: "x" value { data_type: TYPE_FP32 %s } } }\n'
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        # Passive instances are not warmed up.
+        BATCHING + _TOO_MANY % "dims: [-1]" + "instance_group { kind: KIND_CPU passive: true }",
+        # Whether this back-end counts is not known.
+        BATCHING.replace("python", "own") + _TOO_MANY % "dims: [4] zero_data: true",
+        tensor('name: "x" data_type: TYPE_FP32 dims: [4] format: 7'),
+    ],
+)
+def test_what_the_server_does_not_check_is_no_error(tmp_path: Path, config: str) -> None:
+    write_model(tmp_path / "m", config, {"1/model.py": MODEL_PY})
+    assert errors(lint_model(tmp_path / "m", strict=True)) == []
+
+
+def test_only_ascii_digits_make_a_version(tmp_path: Path) -> None:
+    write_model(tmp_path / "m", PYTHON, {"1/model.py": MODEL_PY, "\u0662/model.py": MODEL_PY})
+    assert [(found.rule, Path(found.file).name) for found in lint_model(tmp_path / "m")] == [("V2", "\u0662")]
 
 
 # Rules about links, several repositories or files that keep the server waiting have tests of their own.

@@ -20,6 +20,7 @@ from generator.lint.plan_cases import (
     TENSORRT,
     TWO,
     VECTORISED,
+    W,
     devices,
     parameter,
     plan_files,
@@ -29,7 +30,8 @@ from generator.lint.plan_cases import (
 from google.protobuf import text_format
 from support.stand_in_plans import stand_in_tensorrt, write_plan
 
-from tritonforge_generator.lint import lint_model, lint_repository
+from tritonforge_generator.lint import lint_model, lint_repository, open_repositories
+from tritonforge_generator.lint.fixing import mend_repositories
 from tritonforge_generator.lint.host import Host
 from tritonforge_generator.lint.model import Model, model_from_directory
 from tritonforge_generator.lint.repositories import roots_of
@@ -95,11 +97,25 @@ def test_a_batch_that_is_too_large_is_told_with_the_plans(tmp_path: Path, config
 def test_texts_name_the_instance_as_the_server_does(tmp_path: Path) -> None:
     write_model(tmp_path / "m", MODEL + X.replace('"x"', '"z"'), TWO)
     write_model(tmp_path / "n", MODEL + 'instance_group { name: "fast" kind: KIND_GPU }', TWO)
-    assert lint_model(tmp_path / "m", strict=True)[0].text == "expected configuration for output 'w' for m_0_0"
+    write_model(tmp_path / "o", MODEL + X.replace('"x"', '"z"') + "instance_group { kind: KIND_GPU }", TWO)
+    assert lint_model(tmp_path / "m", strict=True)[0].text == "expected configuration for output 'w' for m_0"
+    assert lint_model(tmp_path / "o", strict=True)[0].text == "expected configuration for output 'w' for o_0_0"
     assert [one.text for one in lint_model(tmp_path / "n", strict=True)] == [
         "failed to specify the dimensions of all input tensors or values of all input shape tensors",
         "expected configuration for output 'w' for fast_0",
     ]
+
+
+def test_the_field_is_the_one_that_says_what_is_compared(tmp_path: Path) -> None:
+    reshaped = MODEL.replace("[4]", "[2, 2] reshape { shape: [4, 1] }", 1)
+    write_model(tmp_path / "reshaped", reshaped, COPY)
+    counted = 'batch_input { kind: BATCH_ELEMENT_COUNT target_name: "z" data_type: TYPE_INT32 source_input: "x" }\n'
+    write_model(tmp_path / "counted", BATCHING + X + Y + W + counted, TWO)
+    found = {one.model: (one.rule, one.field) for one in lint_repository(tmp_path, strict=True)}
+    assert found == {"reshaped": ("T38", "input[0].reshape"), "counted": ("T35", "batch_input[0].data_type")}
+    # Which of two shapes is wrong is for the owner to decide.
+    repositories, directories = open_repositories(tmp_path, models=["reshaped"], strict=True)
+    assert mend_repositories(repositories, directories) == []
 
 
 def test_only_the_profiles_that_a_group_names_are_in_use(tmp_path: Path) -> None:

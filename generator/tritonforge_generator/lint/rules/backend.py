@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
-from tritonforge_generator.lint.model import Model
+from tritonforge_generator.lint.model import Model, leads_out, text_of
 from tritonforge_generator.lint.rule import Hit, rule
+from tritonforge_generator.lint.rules.decoupled import ensemble_is_decoupled
 
 # Platforms that the server accepts beside the back-ends it knows; every other back-end may have any platform.
 _PLATFORMS: Final = {
@@ -48,8 +50,10 @@ def backend_is_known(model: Model) -> Iterator[Hit]:
     "torch_aoti or ensemble. A `default_model_filename` of your own switches the guess by file name off.",
 )
 def platform_is_known(model: Model) -> Iterator[Hit]:
-    """Without a ``backend``, ``platform`` must be one that stands for a back-end."""
-    if model.config.backend == "" and model.config.platform != "ensemble" and not _undetermined(model):
+    """Without a ``backend``, ``platform`` stands for one, or is ensemble on a server that was built with ensembles."""
+    has_ensembles = model.host is None or "ensemble" not in model.host.without
+    is_known = has_ensembles and model.config.platform == "ensemble"
+    if model.config.backend == "" and not is_known and not _undetermined(model):
         field = "platform" if model.config.platform != "" else "default_model_filename"
         yield Hit(field, {"platform": model.config.platform})
 
@@ -102,6 +106,13 @@ def sequences_are_not_cached(model: Model) -> Iterator[Hit]:
         yield Hit("response_cache.enable")
 
 
+def _is_decoupled(model: Model) -> bool:
+    written = bool(model.config.model_transaction_policy.decoupled)
+    if written or model.is_ensemble:
+        return written or ensemble_is_decoupled(model)
+    return model.served is not None and bool(model.served.model_transaction_policy.decoupled)
+
+
 @rule(
     "C12",
     text="Response Cache does not currently support model {model} with 'decoupled' transaction policy. Please disable "
@@ -109,8 +120,11 @@ def sequences_are_not_cached(model: Model) -> Iterator[Hit]:
     fix="Remove `response_cache`, or make the model answer each request once.",
 )
 def decoupled_models_are_not_cached(model: Model) -> Iterator[Hit]:
-    """A decoupled model sends any number of responses, so they cannot be cached."""
-    if model.config.model_transaction_policy.decoupled and model.config.response_cache.enable:
+    """A decoupled model sends any number of responses, so they cannot be cached.
+
+    An ensemble of decoupled models is one, and a model that completes its config may become one.
+    """
+    if model.config.response_cache.enable and _is_decoupled(model):
         yield Hit("response_cache.enable")
 
 
@@ -174,13 +188,15 @@ def histogram_has_buckets(model: Model) -> Iterator[Hit]:
 )
 def name_equals_directory(model: Model) -> Iterator[Hit]:
     """The config's ``name`` is the directory's name."""
-    if model.config.name != model.name:
+    if model.config.name != text_of(model.name):
         yield Hit("name", {"directory": model.name})
 
 
-def _escapes(label: str) -> bool:
-    """Whether a path leaves the directory that it is joined to; the server joins absolute ones too."""
-    return os.path.normpath(label.lstrip("/")).split("/")[0] == ".."
+def _labels(model: Model) -> Iterator[tuple[int, str, str]]:
+    """Yield ``(index, output, path of its label file)``, the path in the server's words."""
+    for index, output in enumerate(model.config.output):
+        if output.label_filename != "":
+            yield index, output.name, f"{model.directory}/{output.label_filename.lstrip('/')}"
 
 
 @rule(
@@ -191,14 +207,13 @@ def _escapes(label: str) -> bool:
     fix="Copy the label file into the model's directory and give its path from there.",
 )
 def label_file_is_inside(model: Model) -> Iterator[Hit]:
-    """``label_filename`` stays inside the model's directory.
+    """``label_filename`` stays inside the model's directory, links followed.
 
     Release 24.10 does not check this, 26.06 does; which is the first that does is not known.
     """
-    for index, output in enumerate(model.config.output):
-        if output.label_filename != "" and _escapes(output.label_filename):
-            path = f"{model.directory}/{output.label_filename}"
-            yield Hit(f"output[{index}].label_filename", {"path": path, "output": output.name}, at=(index,))
+    for index, output, path in _labels(model):
+        if leads_out(Path(path), model.directory):
+            yield Hit(f"output[{index}].label_filename", {"path": path, "output": output}, at=(index,))
 
 
 @rule(
@@ -209,11 +224,10 @@ def label_file_is_inside(model: Model) -> Iterator[Hit]:
 )
 def label_file_exists(model: Model) -> Iterator[Hit]:
     """The file that ``label_filename`` names, relative to the model's directory, exists."""
-    for index, output in enumerate(model.config.output):
-        label = output.label_filename
-        file = model.directory / label.lstrip("/")
-        checked_before = _escapes(label) and (model.host is None or model.host.has(_LABELS_STAY_INSIDE))
-        if label != "" and not checked_before and model.reaches(file) and not file.exists():
-            path = f"{model.directory}/{label.lstrip('/')}"
+    stays_inside = model.host is None or model.host.has(_LABELS_STAY_INSIDE)
+    for index, _, path in _labels(model):
+        file = Path(path)
+        checked_before = stays_inside and leads_out(file, model.directory)
+        if not checked_before and model.reaches(file) and not file.exists():
             values = {"path": path, "reason": os.strerror(errno.ENOENT)}
             yield Hit(f"output[{index}].label_filename", values, at=(index,))

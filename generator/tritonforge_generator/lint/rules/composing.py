@@ -46,14 +46,24 @@ def _circle(model: Model) -> list[str]:
 @rule(
     "X2",
     needs="repo",
-    text="circular dependency between ensembles: {model} -> ... -> {next} -> {model}",
+    text="circular dependency between ensembles: {first} -> ... -> {last} -> {first}",
     fix="Break the circle {circle}: a step may not lead back to the ensemble that it belongs to.",
 )
 def ensembles_do_not_call_themselves(model: Model) -> Iterator[Hit]:
     """No ensemble reaches itself through the models of its steps."""
     circle = _circle(model) if model.config.HasField("ensemble_scheduling") else []
-    if circle:
-        yield Hit("ensemble_scheduling", {"next": circle[1], "circle": " -> ".join(circle)})
+    if not circle:
+        return
+    # The server starts at the first name, then at the end of the circle, which has no text by then. Each time it gives
+    # its text to all on the way but the model that leads back.
+    names = circle[:-1]
+    start = names.index(min(names))
+    order = names[start:] + names[:start]
+    first, last = order[-1], order[-2 % len(order)]
+    if model.name == last:
+        first, last = order[0], order[-1]
+    values = {"first": first, "last": last, "circle": " -> ".join(circle)}
+    yield Hit("ensemble_scheduling", values)
 
 
 @rule(

@@ -115,10 +115,13 @@ def required_version_is_loaded(model: Model) -> Iterator[Hit]:
 
     Without ``model_version`` a step asks for version 0, not for the latest.
     """
+    first: dict[str, int] = {}
     for index, step, composing in steps_of(model):
         if composing is None or composing.is_outside or not composing.versions or step.model_version == _LATEST:
             continue
         if step.model_version not in composing.versions:
             loaded = ", ".join(str(version) for version in composing.versions)
             values = {"step": step.model_name, "version": step.model_version, "loaded": loaded}
-            yield Hit(f"ensemble_scheduling.step[{index}].model_version", values, at=(index,))
+            # Of several versions of one model, the server names the highest.
+            at = (first.setdefault(step.model_name, index), -step.model_version)
+            yield Hit(f"ensemble_scheduling.step[{index}].model_version", values, at=at)

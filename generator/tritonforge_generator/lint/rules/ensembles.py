@@ -186,7 +186,8 @@ def _unwritten(model: Model) -> Iterator[tuple[int, _Tensor, _Tensor]]:
         tensor = None if tensors is None else tensors.get(output.name)
         if tensor is None or tensor.ready:
             continue
-        last, seen = tensor, {""}
+        last = tensor
+        seen: set[str] = set()
         while True:
             blocked = next((s for s in last.sources if not s.ready and s.name not in seen), None)
             if blocked is None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
+from pathlib import Path
 
 from tritonforge_generator.lint.host import Host
-from tritonforge_generator.lint.model import Model
+from tritonforge_generator.lint.model import Model, leads_out
 from tritonforge_generator.lint.proto import Message, enum_name
 from tritonforge_generator.lint.rule import Hit, rule
 from tritonforge_generator.lint.rules.instance_groups import resolved_kind
@@ -119,24 +120,36 @@ def _search(model: Model, version: int) -> tuple[str, str, str]:
     return f"{directory}/{version}", directory, f"{_host(model).backend_directory}/{model.config.backend}"
 
 
-def _brings(model: Model, version: int, library: str) -> bool:
-    """Whether the model's own directories hold a library; what lies outside of them is not looked at."""
-    # Relative to the model's directory, from the version's directory and from its own.
-    names = (posixpath.normpath(f"{folder}/{library}") for folder in (version, "."))
-    paths = (model.directory / name.lstrip("/") for name in names if not _escapes(name))
-    return any(model.reaches(path) and path.is_file() for path in paths)
+def _own_paths(model: Model, version: int, library: str) -> tuple[Path, Path]:
+    """Return where a library lies when the version's or the model's own directory holds it."""
+    return model.directory / str(version) / library.lstrip("/"), model.directory / library.lstrip("/")
 
 
-def _escapes(library: str) -> bool:
-    return posixpath.normpath(library.lstrip("/")).split("/")[0] == ".."
+def _finds(model: Model, version: int, library: str, *others: str) -> bool | None:
+    """Whether the server finds a library, in the model's own directories, the back-end's or those of other back-ends.
 
-
-def _installs(model: Model) -> bool | None:
-    """Whether the host has the model's back-end; ``None`` when that is not known, or there is none to look for."""
-    backends = _host(model).backends
-    if backends is None or model.is_ensemble or model.config.backend == "":
+    ``None`` when that is not known; what leads out of the repositories is not looked at.
+    """
+    paths = _own_paths(model, version, library)
+    if not all(model.reaches(path) for path in paths):
         return None
-    return model.config.backend in backends
+    if any(path.exists() for path in paths):
+        return True
+    known = {_host(model).backend_has(backend, library) for backend in (model.config.backend, *others)}
+    return True if True in known else None if None in known else False
+
+
+def _runtime(model: Model, version: int) -> str:
+    """Return what the server takes for ``runtime``; empty when that is the back-end's own library."""
+    backend = model.config.backend
+    if model.config.runtime == "" and _host(model).backend_has(backend, _PYTHON_RUNTIME):
+        return _PYTHON_RUNTIME if _finds(model, version, _library(backend)) is False else ""
+    return str(model.config.runtime)
+
+
+def _served_versions(model: Model) -> tuple[int, ...]:
+    """Versions that a back-end is looked for: none of an ensemble, or where no back-end is named."""
+    return () if model.is_ensemble or model.config.backend == "" else model.versions
 
 
 @rule(
@@ -147,35 +160,33 @@ def _installs(model: Model) -> bool | None:
 )
 def backend_is_installed(model: Model) -> Iterator[Hit]:
     """The back-end is installed on the server, or its library lies in the model's or the version's directory."""
-    library = _library(model.config.backend)
-    if _installs(model) is False and model.config.runtime == "":
-        for version in model.versions:
-            if not _brings(model, version, library):
-                installed = ", ".join(sorted(_host(model).backends or ()))
-                yield Hit("backend", {"backend": model.config.backend, "installed": installed}, at=(version,))
+    host, backend = _host(model), model.config.backend
+    if model.config.runtime != "" or host.backend_has(backend, _PYTHON_RUNTIME) is not False:
+        return
+    for version in _served_versions(model):
+        if _finds(model, version, _library(backend)) is False:
+            yield Hit("backend", {"backend": backend, "installed": ", ".join(sorted(host.installed))}, at=(version,))
 
 
 @rule(
     "M6",
     needs="host",
     text="unable to find backend library '{library}' for model '{model}', searched: {searched}",
-    fix="Leave `runtime` out: the server finds the library of an installed back-end by itself.",
+    fix="Leave `runtime` out: the server finds the library of an installed back-end by itself. Or serve it where "
+    "{library} is installed.",
 )
 def runtime_is_installed(model: Model) -> Iterator[Hit]:
     """The library that ``runtime`` names is in the version's, the model's or the back-end's directory.
 
-    What lies in the directory of an installed back-end is not known, so only those that are not installed count.
+    What an installed back-end has is known when its files were declared. One that is made of a ``model.py`` takes the
+    library of the back-end ``python``.
     """
-    runtime, host = model.config.runtime, _host(model)
-    is_python = runtime == _PYTHON_RUNTIME
-    for version in model.versions:
-        folders: tuple[str, ...] = _search(model, version)
-        if is_python:
-            library, folders = _library("python"), (*folders, f"{host.backend_directory}/python")
-            missing = host.backends is not None and "python" not in host.backends
-        else:
-            library, missing = runtime, runtime != "" and _installs(model) is False
-        if missing and _installs(model) is not None and not _brings(model, version, library):
+    for version in _served_versions(model):
+        library, others = _runtime(model, version), []
+        if library == _PYTHON_RUNTIME:
+            library, others = _library("python"), ["python"]
+        if library != "" and _finds(model, version, library, *others) is False:
+            folders = [*_search(model, version), *(f"{_host(model).backend_directory}/{other}" for other in others)]
             searched = "".join(f"'{folder}' " for folder in folders)
             yield Hit("runtime", {"library": library, "searched": searched}, at=(version,))
 
@@ -187,19 +198,25 @@ def runtime_is_installed(model: Model) -> Iterator[Hit]:
     fix="Give the library's file name alone, or leave `runtime` out.",
 )
 def runtime_stays_inside(model: Model) -> Iterator[Hit]:
-    """``runtime`` names a file of the directory in which the server finds it.
+    """``runtime`` names a file of the directory in which the server finds it, links followed.
 
-    A library that is nowhere is reported as missing (M6) instead; either way the model does not load.
+    A library that is nowhere is missing (M6) instead; either way the model does not load.
     """
-    runtime = model.config.runtime
-    if model.is_ensemble or not _escapes(runtime):
+    library = model.config.runtime
+    if library in {"", _PYTHON_RUNTIME}:
         return
-    for version in model.versions:
-        version_directory, _, backend_directory = _search(model, version)
-        beside = _brings(model, version, runtime)
-        if beside or _installs(model) is not False:
-            directory = version_directory if beside else backend_directory
-            yield Hit("runtime", {"library": runtime, "directory": directory}, at=(version,))
+    for version in _served_versions(model):
+        folders = _search(model, version)
+        paths = _own_paths(model, version, library)
+        own = next((number for number, path in enumerate(paths) if model.reaches(path) and path.exists()), None)
+        if own is not None:
+            directory, leaves = folders[own], leads_out(paths[own], Path(folders[own]))
+        else:
+            directory = folders[-1]
+            # The back-ends are not on this machine, so that links cannot be followed.
+            leaves = not posixpath.normpath(f"{directory}/{library.lstrip('/')}").startswith(directory)
+        if leaves and _finds(model, version, library) is not False:
+            yield Hit("runtime", {"library": library, "directory": directory}, at=(version,))
 
 
 @rule(
@@ -211,18 +228,28 @@ def runtime_stays_inside(model: Model) -> Iterator[Hit]:
 def python_based_backend_is_installed(model: Model) -> Iterator[Hit]:
     """With ``runtime: "model.py"`` the back-end's own directory has a model.py; that of ``python`` has none."""
     config, host = model.config, _host(model)
-    backends = host.backends or frozenset()
-    if config.runtime == _PYTHON_RUNTIME and "python" in backends and _installs(model) is not None:
-        for version in model.versions:
-            if config.backend not in backends or config.backend == "python":
-                path = f"{_search(model, version)[-1]}/{_PYTHON_RUNTIME}"
-                yield Hit("runtime", {"library": _PYTHON_RUNTIME, "path": path}, at=(version,))
+    has_model = host.backend_has(config.backend, _PYTHON_RUNTIME)
+    is_missing = has_model is False or (has_model is None and config.backend == "python" and host.backends is not None)
+    if config.runtime != _PYTHON_RUNTIME or not is_missing:
+        return
+    for version in _served_versions(model):
+        if _finds(model, version, _library("python"), "python") is not False:
+            path = f"{_search(model, version)[-1]}/{_PYTHON_RUNTIME}"
+            yield Hit("runtime", {"library": _PYTHON_RUNTIME, "path": path}, at=(version,))
+
+
+def _registered(model: Model) -> Iterator[tuple[int, Message]]:
+    """Yield ``(index, group)`` of the instance groups that the rate limiter knows; passive instances it never sees."""
+    if _host(model).rate_limit and not model.is_ensemble:
+        for index, group in enumerate(model.config.instance_group):
+            if not group.passive:
+                yield index, group
 
 
 def _needed(group: Message, host: Host) -> Iterator[tuple[int, int, str, int]]:
     """Yield ``(index, device, resource, count)`` of an instance group, in the server's order; -1 is for global ones."""
     devices = group.gpus or [0]
-    if resolved_kind(group, host) != "KIND_CPU" and len(group.gpus) == 0:
+    if resolved_kind(group, host) == "KIND_GPU" and len(group.gpus) == 0:
         devices = host.supported_gpus or [0]
     found = [
         (_ANY_DEVICE if getattr(resource, "global") else device, resource.name, index, resource.count)
@@ -255,14 +282,15 @@ def resources_suffice(model: Model) -> Iterator[Hit]:
     Once one resource is given, those that are not are taken to be 0.
     """
     host = _host(model)
-    if not host.rate_limit or host.resources == () or model.is_ensemble:
+    if host.resources == ():
         return
-    for group_index, group in enumerate(model.config.instance_group):
-        for index, device, name, count in _needed(group, host):
+    for group_index, group in _registered(model):
+        for number, (index, device, name, count) in enumerate(_needed(group, host)):
             limit = _limit(host, name, device)
             if limit < count:
                 path = f"instance_group[{group_index}].rate_limiter.resources[{index}].count"
-                yield Hit(path, {"resource": name, "limit": limit, "count": count}, at=(group_index, device, index))
+                values = {"resource": name, "limit": limit, "count": count}
+                yield Hit(path, values, at=(group_index, 0, number))
 
 
 @rule(
@@ -276,15 +304,13 @@ def resource_is_of_one_kind(model: Model) -> Iterator[Hit]:
 
     Only a server with ``--rate-limit=execution_count`` looks at it.
     """
-    if not _host(model).rate_limit or model.is_ensemble:
-        return
     kinds: dict[str, bool] = {}
-    for group_index, group in enumerate(model.config.instance_group):
+    for group_index, group in _registered(model):
         for index, resource in enumerate(group.rate_limiter.resources):
             is_global = bool(getattr(resource, "global"))
             if kinds.setdefault(resource.name, is_global) != is_global:
                 path = f"instance_group[{group_index}].rate_limiter.resources[{index}]"
-                yield Hit(path, {"resource": resource.name}, at=(group_index, index))
+                yield Hit(path, {"resource": resource.name}, at=(group_index, 1, index))
 
 
 @rule(

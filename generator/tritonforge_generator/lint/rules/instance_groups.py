@@ -11,7 +11,7 @@ from tritonforge_generator.lint.model import Model
 from tritonforge_generator.lint.proto import Message, enum_name
 from tritonforge_generator.lint.rule import Hit, rule
 
-_NUMBER: Final = re.compile(r"\s*[+-]?\d+")
+_NUMBER: Final = re.compile(r"\s*[+-]?\d+", re.ASCII)
 
 
 def _groups(model: Model) -> Iterator[tuple[int, str, Message]]:

@@ -10,6 +10,7 @@ from tritonforge_generator.lint.proto import Message, enum_name
 from tritonforge_generator.lint.rule import Hit, rule
 
 _VARIABLE = -1
+_IMAGE_FORMATS = ("FORMAT_NHWC", "FORMAT_NCHW")
 
 
 def _tensors(model: Model) -> Iterator[tuple[str, str, tuple[int, ...], Message]]:
@@ -154,7 +155,7 @@ def reshape_keeps_variable_dims(model: Model) -> Iterator[Hit]:
 def image_format_has_three_dims(model: Model) -> Iterator[Hit]:
     """An input with ``format: FORMAT_NHWC`` or ``FORMAT_NCHW`` has three ``dims``."""
     for kind, path, at, tensor in _tensors(model):
-        if kind == "input" and enum_name(tensor, "format") != "FORMAT_NONE" and 0 != len(tensor.dims) != 3:
+        if kind == "input" and enum_name(tensor, "format") in _IMAGE_FORMATS and 0 != len(tensor.dims) != 3:
             yield Hit(f"{path}.format", at=at)
 
 

@@ -95,12 +95,19 @@ def _integer(value: str) -> int | None:
 def _gpu_severity(model: Model) -> Severity | None:
     """Say how bad it is when a setting is wrong that only instances on a GPU read; ``None`` when no one reads it.
 
-    KIND_AUTO becomes KIND_GPU only on a host that has one.
+    KIND_AUTO becomes KIND_GPU on a host that has the listed GPUs, or any; what an undeclared host has is not known.
     """
-    kinds = {enum_name(group, "kind") for group in model.config.instance_group} or {"KIND_AUTO"}
     if not model.is_onnxruntime:
         return None
-    return "error" if "KIND_GPU" in kinds else "warning" if "KIND_AUTO" in kinds else None
+    groups = model.config.instance_group
+    if any(enum_name(group, "kind") == "KIND_GPU" for group in groups):
+        return "error"
+    listed = [set(group.gpus) for group in groups if enum_name(group, "kind") == "KIND_AUTO"]
+    listed = listed if len(groups) > 0 else [set()]
+    gpus = None if model.host is None else model.host.supported_gpus
+    if gpus is None:
+        return "warning" if listed else None
+    return "error" if gpus and any(ids <= set(gpus) for ids in listed) else None
 
 
 def _accelerators(model: Model) -> Iterator[tuple[int, str, Message, Severity]]:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
+from tritonforge_generator.lint.controls import controls
 from tritonforge_generator.lint.model import Model
-from tritonforge_generator.lint.onnx_io import GraphTensor, OnnxGraph, UnreadableModelError, served_output_dims
+from tritonforge_generator.lint.onnx_io import (
+    GraphTensor,
+    OnnxGraph,
+    UnknownModelError,
+    UnreadableModelError,
+    served_output_dims,
+)
 from tritonforge_generator.lint.plan_view import known_plans
 from tritonforge_generator.lint.proto import Message, enum_name
 from tritonforge_generator.lint.rule import Hit, rule
@@ -22,18 +30,25 @@ def _graphs(model: Model) -> Iterator[OnnxGraph]:
 @rule(
     "O1",
     needs="dir",
-    text="unable to find '{path}' for model instance '{name}'",
+    text="{problem}",
     fix="Put the model there, or name the file in `default_model_filename`.",
 )
 def model_file_exists(model: Model) -> Iterator[Hit]:
     """The ONNX file exists in every version directory that is loaded; it may be a directory holding ``model.onnx``.
 
-    With ``cc_model_filenames`` the file depends on the GPU, so nothing is said.
+    Of a file the server says `failed to stat file PATH`, of a directory `unable to find 'PATH' for model instance
+    'NAME'`. With ``cc_model_filenames`` the file depends on the GPU, so nothing is said.
     """
-    if model.is_onnxruntime and len(model.config.cc_model_filenames) == 0:
-        for version, path in model.model_files.items():
-            if not path.exists():
-                yield Hit("default_model_filename", {"path": path, "name": model.config.name}, at=(version,), file=path)
+    config = model.config
+    if not model.is_onnxruntime or len(config.cc_model_filenames) > 0:
+        return
+    for version, path in model.model_files.items():
+        if path.exists():
+            continue
+        is_in_directory = path.parent.name == Path(config.default_model_filename).name and path.parent.is_dir()
+        missing = f"unable to find '{path}' for model instance '{config.name}'"
+        problem = missing if is_in_directory else f"failed to stat file {path}"
+        yield Hit("default_model_filename", {"problem": problem}, at=(version,), file=path)
 
 
 @rule(
@@ -58,9 +73,12 @@ def external_data_exists(model: Model) -> Iterator[Hit]:
     fix="Copy or export the model again: {problem}",
 )
 def model_file_is_onnx(model: Model) -> Iterator[Hit]:
-    """The model file is an ONNX model. ONNX Runtime words this in its own way."""
+    """The model file is an ONNX model. ONNX Runtime words this in its own way.
+
+    Of a file in ONNX Runtime's own format, which ends in .ort, nothing is known.
+    """
     for version, graph in model.graphs.items():
-        if isinstance(graph, UnreadableModelError):
+        if isinstance(graph, UnreadableModelError) and not isinstance(graph, UnknownModelError):
             path = model.model_files[version]
             yield Hit(values={"path": path, "problem": graph}, file=path)
 
@@ -73,23 +91,14 @@ def model_file_is_onnx(model: Model) -> Iterator[Hit]:
     fix="Write `max_batch_size: 0`, or export the model with a symbolic first dimension on every input and output.",
 )
 def completed_model_batches(model: Model) -> Iterator[Hit]:
-    """While completing, ``max_batch_size`` above 0 needs -1 as the first dimension of every input and output."""
+    """While completing, ``max_batch_size`` above 0 needs -1 as the first dimension of every input and output.
+
+    Of what is no tensor the server says O23 instead.
+    """
     if model.completes_onnx and model.config.max_batch_size != 0:
         for graph in _graphs(model):
-            if not graph.batches:
+            if graph.is_dense and not graph.batches:
                 yield Hit("max_batch_size")
-
-
-def _control_inputs(model: Model) -> list[tuple[str, str, str]]:
-    """List ``(path, tensor, data type)`` of the sequence controls, which are inputs of the graph."""
-    found = []
-    for i, tensor in enumerate(model.config.sequence_batching.control_input):
-        for j, control in enumerate(tensor.control):
-            kinds = {"int32_false_true": "TYPE_INT32", "fp32_false_true": "TYPE_FP32", "bool_false_true": "TYPE_BOOL"}
-            data_type = next((kind for name, kind in kinds.items() if len(getattr(control, name)) > 0), "")
-            path = f"sequence_batching.control_input[{i}].control[{j}]"
-            found.append((path, tensor.name, data_type or enum_name(control, "data_type")))
-    return found
 
 
 @rule(
@@ -124,9 +133,10 @@ def inputs_are_complete(model: Model) -> Iterator[Hit]:
 def control_is_an_input(model: Model) -> Iterator[Hit]:
     """Every sequence control is an input of the graph."""
     for graph in _graphs(model):
-        for path, name, _ in _control_inputs(model):
-            if name not in graph.inputs:
-                yield Hit(path, {"tensor": name, "names": ", ".join(graph.inputs)})
+        for control in controls(model.config):
+            if control.tensor not in graph.inputs:
+                values = {"tensor": control.tensor, "names": ", ".join(graph.inputs)}
+                yield Hit(control.path, values, at=(control.order,))
 
 
 @rule(
@@ -138,12 +148,15 @@ def control_is_an_input(model: Model) -> Iterator[Hit]:
 )
 def control_is_one_element(model: Model) -> Iterator[Hit]:
     """A sequence control has the shape [1] after the batch dimension."""
+    served = model.served
+    if served is None:
+        return
     for graph in _graphs(model):
-        for path, name, _ in _control_inputs(model):
-            tensor = graph.inputs.get(name)
-            dims = () if tensor is None else tensor.dims[1:] if model.batches else tensor.dims
-            if tensor is not None and dims != (1,):
-                yield Hit(path, {"tensor": name, "dims": _shape(dims)})
+        for control in controls(model.config):
+            known = graph.inputs.get(control.tensor)
+            dims = () if known is None else known.dims[served.max_batch_size > 0 :]
+            if known is not None and dims != (1,):
+                yield Hit(control.path, {"tensor": known.name, "dims": _shape(dims)}, at=(control.order,))
 
 
 _ONNX_NAMES: Final = {"TYPE_FP32": "FLOAT", "TYPE_FP16": "FLOAT16", "TYPE_FP64": "DOUBLE", "TYPE_BF16": "BFLOAT16"}
@@ -159,11 +172,13 @@ _ONNX_NAMES: Final = {"TYPE_FP32": "FLOAT", "TYPE_FP16": "FLOAT16", "TYPE_FP64":
 def control_type_fits(model: Model) -> Iterator[Hit]:
     """A sequence control has the data type that its input has in the graph."""
     for graph in _graphs(model):
-        for path, name, written in _control_inputs(model):
-            known = graph.inputs[name].data_type if name in graph.inputs else written
+        for control in controls(model.config):
+            written = control.data_type
+            known = graph.inputs[control.tensor].data_type if control.tensor in graph.inputs else written
             if known != written:
                 onnx_name = _ONNX_NAMES.get(known, known.removeprefix("TYPE_"))
-                yield Hit(path, {"tensor": name, "known": onnx_name, "written": written})
+                values = {"tensor": control.tensor, "known": onnx_name, "written": written}
+                yield Hit(control.path, values, at=(control.order,))
 
 
 @rule(
@@ -346,14 +361,19 @@ def _fits(known: Sequence[int], dims: Sequence[int], *, exact: bool) -> bool:
     return same_rank and all(a == b or (a == -1 and not exact) for a, b in zip(known, dims, strict=True))
 
 
+_Asked = dict[Path, Mapping[str, tuple[int, ...]]]
+_UNOPTIMISED: Final = 2  # `optimization.graph.level` with which ONNX Runtime takes the graph as it is
+
+
 def _shape_conflicts(model: Model, *, batching: bool) -> Iterator[Hit]:
+    asked: _Asked = {}
     for (kind, _, at, tensor, known), path, dims, limit in _compared(model):
         full = (-1, *dims) if limit > 0 else dims
         if (limit > 0) != batching or not known.dims or (batching and known.dims[0] != -1):
             continue
         if _fits(known.dims, full, exact=kind == "output"):
             continue
-        settled = _settled(model, known, full) if kind == "output" else known
+        settled = _settled(model, known, full, asked) if kind == "output" else known
         if settled is None or _fits(settled.dims, full, exact=kind == "output"):
             continue
         values = {
@@ -367,15 +387,18 @@ def _shape_conflicts(model: Model, *, batching: bool) -> Iterator[Hit]:
         yield Hit(path, values, at=at)
 
 
-def _settled(model: Model, known: GraphTensor, dims: Sequence[int]) -> GraphTensor | None:
-    """Ask ONNX Runtime about dimensions that only its optimiser knows; ``None`` when it cannot be asked."""
-    if len(known.dims) != len(dims) or not any(dims[index] != -1 for index in known.unsure):
+def _settled(model: Model, known: GraphTensor, dims: Sequence[int], asked: _Asked) -> GraphTensor | None:
+    """Ask ONNX Runtime, once a file, about inferred dimensions that do not fit; ``None`` when it cannot be asked."""
+    if len(known.dims) != len(dims) or all(dims[index] == known.dims[index] for index in known.unsure):
         return known
     for graph in _graphs(model):
         if graph.outputs.get(known.name) is known:
             if not all(model.reaches(path) for path in graph.external_data):
                 return None
-            found = served_output_dims(graph.path).get(known.name)
+            if graph.path not in asked:
+                optimised = model.config.optimization.graph.level != _UNOPTIMISED
+                asked[graph.path] = served_output_dims(graph.path, optimised=optimised)
+            found = asked[graph.path].get(known.name)
             return None if found is None else replace(known, dims=found)
     return known
 

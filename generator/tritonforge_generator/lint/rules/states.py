@@ -28,7 +28,7 @@ def state_starts_once(model: Model) -> Iterator[Hit]:
     for index, state in enumerate(model.config.sequence_batching.state):
         if len(state.initial_state) > 1:
             values = {"state": state.input_name, "count": len(state.initial_state)}
-            yield Hit(f"sequence_batching.state[{index}].initial_state[1]", values, at=(index,))
+            yield Hit(f"sequence_batching.state[{index}].initial_state[1]", values, at=(index, 0))
 
 
 @rule(
@@ -40,7 +40,7 @@ def initial_type_fits(model: Model) -> Iterator[Hit]:
     """The initial state has the state's ``data_type``."""
     for index, path, state, initial in _initials(model):
         if initial.data_type != state.data_type:
-            yield Hit(f"{path}.data_type", {"state": state.input_name}, at=(index,))
+            yield Hit(f"{path}.data_type", {"state": state.input_name}, at=(index, 0))
 
 
 @rule(
@@ -52,7 +52,7 @@ def initial_state_has_a_name(model: Model) -> Iterator[Hit]:
     """The initial state has a ``name``."""
     for index, path, state, initial in _initials(model):
         if initial.name == "":
-            yield Hit(path, {"state": state.input_name}, at=(index,))
+            yield Hit(path, {"state": state.input_name}, at=(index, 0))
 
 
 @rule(
@@ -65,7 +65,7 @@ def state_input_is_unique(model: Model) -> Iterator[Hit]:
     seen: set[str] = set()
     for index, _, state, _ in _initials(model):
         if state.input_name in seen:
-            yield Hit(f"sequence_batching.state[{index}].input_name", {"state": state.input_name}, at=(index,))
+            yield Hit(f"sequence_batching.state[{index}].input_name", {"state": state.input_name}, at=(index, 0))
         seen.add(state.input_name)
 
 
@@ -80,7 +80,7 @@ def initial_rank_fits(model: Model) -> Iterator[Hit]:
     for index, path, state, initial in _initials(model):
         if len(initial.dims) != len(state.dims):
             values = {"state": state.input_name, "initial": len(initial.dims), "expected": len(state.dims)}
-            yield Hit(f"{path}.dims", values, at=(index,))
+            yield Hit(f"{path}.dims", values, at=(index, 0))
 
 
 @rule(
@@ -92,7 +92,7 @@ def initial_dims_are_fixed(model: Model) -> Iterator[Hit]:
     """The initial state has no -1 in its ``dims``."""
     for index, path, state, initial in _initials(model):
         if len(initial.dims) == len(state.dims) and -1 in initial.dims:
-            yield Hit(f"{path}.dims", {"state": state.input_name}, at=(index,))
+            yield Hit(f"{path}.dims", {"state": state.input_name}, at=(index, 1, list(initial.dims).index(-1)))
 
 
 @rule(
@@ -105,10 +105,10 @@ def initial_dims_fit(model: Model) -> Iterator[Hit]:
     for index, path, state, initial in _initials(model):
         if len(initial.dims) != len(state.dims):
             continue
-        for size, expected in zip(initial.dims, state.dims, strict=True):
+        for number, (size, expected) in enumerate(zip(initial.dims, state.dims, strict=True)):
             if -1 not in {size, expected} and size != expected:
                 values = {"state": state.input_name, "initial": size, "expected": expected}
-                yield Hit(f"{path}.dims", values, at=(index,))
+                yield Hit(f"{path}.dims", values, at=(index, 1, number))
                 break
 
 
@@ -127,7 +127,7 @@ def initial_state_file_is_long_enough(model: Model) -> Iterator[Hit]:
                 continue
             problem = data_file_problem(file, initial, "initial_state setting expects", initial.data_file, end=".")
             if problem != "":
-                yield Hit(f"{path}.data_file", {"problem": problem}, at=(index,))
+                yield Hit(f"{path}.data_file", {"problem": problem}, at=(index, 2))
 
 
 @rule(
@@ -139,7 +139,7 @@ def initial_state_has_data(model: Model) -> Iterator[Hit]:
     """The initial state says where its data comes from."""
     for index, path, state, initial in _initials(model):
         if initial.WhichOneof("state_data") is None:
-            yield Hit(path, {"state": state.input_name}, at=(index,))
+            yield Hit(path, {"state": state.input_name}, at=(index, 2))
 
 
 @rule(

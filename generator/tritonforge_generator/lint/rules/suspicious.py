@@ -8,6 +8,7 @@ from typing import Final
 
 from tritonforge_generator.lint.model import CONFIG_FILENAME, Model
 from tritonforge_generator.lint.onnx_io import OnnxGraph
+from tritonforge_generator.lint.plan_io import PlanIo
 from tritonforge_generator.lint.proto import enum_name
 from tritonforge_generator.lint.rule import Hit, rule
 from tritonforge_generator.lint.rules.onnx_settings import PARAMETERS
@@ -216,18 +217,20 @@ def override_has_a_default(model: Model) -> Iterator[Hit]:
 def batch_dimension_is_not_written(model: Model) -> Iterator[Hit]:
     """With ``max_batch_size`` above 0, ``dims`` leave the batch dimension out.
 
-    Reported for image-like tensors ([1, 3, 224, 224]) whose graph is not there to settle it.
+    Reported for image-like tensors ([1, 3, 224, 224]) whose graph or plan is not there to settle it.
     """
     for kind, index, tensor in model.tensors() if model.batches else ():
         # The file is opened last: few tensors look like this.
-        if len(tensor.dims) >= _IMAGE_BATCH_RANK and tensor.dims[0] == 1 and not _settled_by_graph(model):
+        if len(tensor.dims) >= _IMAGE_BATCH_RANK and tensor.dims[0] == 1 and not _settled_by_file(model):
             yield Hit(f"{kind}[{index}].dims", {"kind": kind, "tensor": tensor.name})
 
 
-def _settled_by_graph(model: Model) -> bool:
+def _settled_by_file(model: Model) -> bool:
     if not model.reads_files:
-        return any(path.exists() for path in model.model_files.values())
-    return any(isinstance(graph, OnnxGraph) for graph in model.graphs.values())
+        files = model.plan_files if model.is_tensorrt else model.model_files
+        return any(path.exists() for path in files.values())
+    known = (*model.graphs.values(), *model.plans.values())
+    return any(isinstance(content, OnnxGraph | PlanIo) for content in known)
 
 
 @rule(

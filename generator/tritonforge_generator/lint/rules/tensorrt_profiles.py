@@ -172,7 +172,7 @@ def dims_lie_within_the_profile(model: Model) -> Iterator[Hit]:
                 if bounds is not None and problem != "":
                     low, high = shown(bounds.min), shown(bounds.max)
                     values = {"tensor": binding.name, "problem": problem, "low": low, "high": high}
-                    yield Hit(f"{binding.path}.dims", values, at=binding.at)
+                    yield Hit(binding.dims_path, values, at=binding.at)
 
 
 def _objection(each: Bound, dims: Sequence[int], bounds: ShapeBounds) -> str:

@@ -13,7 +13,6 @@ from tritonforge_generator.lint.model import Model
 from tritonforge_generator.lint.plan_view import (
     ALL_DONE,
     INPUTS_DONE,
-    Binding,
     Bound,
     Place,
     bindings,
@@ -241,7 +240,7 @@ def _type_conflicts(model: Model, *, is_input: bool) -> Iterator[Hit]:
                 "instance": instance_name(model),
                 "mended": known,
             }
-            yield Hit(f"{binding.path}.data_type", values, at=binding.at)
+            yield Hit(binding.type_path, values, at=binding.at)
 
 
 @rule(
@@ -272,11 +271,7 @@ def _compared(model: Model) -> Iterator[tuple[Bound, Place, str, bool]]:
         binding = each.binding
         checked_as_control = binding.role == "control" and each.known.is_dynamic
         if binding.role != "batch" and not binding.is_ragged and not checked_as_control:
-            yield each, binding.at, _dims_path(binding), each.view.served.max_batch_size > 0
-
-
-def _dims_path(binding: Binding) -> str:
-    return binding.path if binding.role == "control" else f"{binding.path}.dims"
+            yield each, binding.at, binding.dims_path, each.view.served.max_batch_size > 0
 
 
 @rule(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from typing import Final
 
-from tritonforge_generator.lint.model import Model
+from tritonforge_generator.lint.model import NOT_VERSIONS, Model
 from tritonforge_generator.lint.rule import Hit, rule
 
-_NOT_VERSIONS = ("warmup", "initial_state", "configs")
+_NUMBER_BEGINS: Final = re.compile(r"\s*[+-]?\d", re.ASCII)
 
 
 @rule(
@@ -36,12 +38,12 @@ def version_is_a_number(model: Model) -> Iterator[Hit]:
     """Every sub-directory but warmup, initial_state and configs is a version, so its name is a number."""
     versions = set(model.existing_versions.values())
     for index, name in enumerate(model.subdirectories):
-        if name not in versions and name not in _NOT_VERSIONS and not name.startswith("0") and not _is_huge(name):
+        if name not in versions and name not in NOT_VERSIONS and not name.startswith("0") and not _is_huge(name):
             yield Hit("", {"version": name}, at=(index,), file=model.directory / name)
 
 
 def _is_huge(name: str) -> bool:
-    return name.strip().lstrip("+-")[:1].isdecimal()
+    return _NUMBER_BEGINS.match(name) is not None
 
 
 @rule(

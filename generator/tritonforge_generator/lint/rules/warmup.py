@@ -7,18 +7,27 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from tritonforge_generator.lint.model import Model
 from tritonforge_generator.lint.proto import Message, enum_name
 from tritonforge_generator.lint.rule import Hit, rule
 
+# Back-ends that are known to refuse more requests at once than a batch may have.
+_COUNT_BATCHES: Final = frozenset({"onnxruntime", "openvino", "python", "pytorch", "tensorflow", "tensorrt"})
+
+
+def _samples(model: Model) -> Iterator[tuple[int, Message]]:
+    """Yield ``(index, sample)`` of what instances are warmed up with; passive ones are not."""
+    groups = model.config.instance_group
+    if not model.is_ensemble and not (len(groups) > 0 and all(group.passive for group in groups)):
+        yield from enumerate(model.config.model_warmup)
+
 
 def _inputs(model: Model) -> Iterator[tuple[int, str, str, Message]]:
     """Yield ``(sample, path, input name, input)`` of the samples that the server runs."""
-    for index, sample in enumerate(model.config.model_warmup):
-        if sample.batch_size == 0 or model.is_ensemble:
-            continue
-        for name in sorted(sample.inputs):
+    for index, sample in _samples(model):
+        for name in sorted(sample.inputs) if sample.batch_size > 0 else ():
             yield index, f'model_warmup[{index}].inputs["{name}"].value', name, sample.inputs[name]
 
 
@@ -96,21 +105,29 @@ def warmup_input_has_data(model: Model) -> Iterator[Hit]:
 )
 def warmup_sample_has_a_batch(model: Model) -> Iterator[Hit]:
     """A warm-up sample of batch size 0 is skipped without a word."""
-    for index, sample in enumerate(model.config.model_warmup):
-        if sample.batch_size == 0 and not model.is_ensemble:
+    for index, sample in _samples(model):
+        if sample.batch_size == 0:
             yield Hit(f"model_warmup[{index}]", {"sample": sample.name}, at=(index, 0))
 
 
 @rule(
     "W4",
     text="failed to run warmup sample '{sample}': batch size {size} for '{instance}', max allowed is {most}",
-    fix="Write a `batch_size` of at most {most}.",
+    fix="Write a `batch_size` of at most {most}; 1 for a model that does not batch.",
 )
 def warmup_batch_is_allowed(model: Model) -> Iterator[Hit]:
-    """A warm-up sample is no larger than a batch may be. Whether it succeeds otherwise is known when it was run."""
-    most = model.config.max_batch_size
-    for index, sample in enumerate(model.config.model_warmup):
-        if sample.batch_size > most > 0 and not model.is_ensemble:
-            size, instance = sample.batch_size, f"{model.config.name}_0"
-            values = {"sample": sample.name, "size": size, "instance": instance, "most": most}
+    """A warm-up sample is no larger than a batch may be, which is 1 where ``max_batch_size`` is 0.
+
+    Whether it succeeds otherwise is known when it was run.
+    """
+    served = model.served
+    if served is None or served.backend not in _COUNT_BATCHES:
+        return
+    most = served.max_batch_size
+    # Of several instances, the server names the last.
+    group = next((group for group in reversed(served.instance_group) if not group.passive), None)
+    instance = f"{model.config.name}_0" if group is None else f"{group.name}_{max(group.count, 1) - 1}"
+    for index, sample in _samples(model):
+        if sample.batch_size > max(most, 1):
+            values = {"sample": sample.name, "size": sample.batch_size, "instance": instance, "most": most}
             yield Hit(f"model_warmup[{index}].batch_size", values, at=(index,))

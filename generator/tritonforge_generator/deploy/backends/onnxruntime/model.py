@@ -196,10 +196,12 @@ def open_session(config: Config, directory: Path, *, kind: str, device_id: str) 
     """Open the model file in a version's folder on the CPU or on a GPU (``kind``)."""
     options = session_options(config)
     path = directory / (config["default_model_filename"] or "model.onnx")
+    if not path.exists():
+        refuse(f"failed to stat file {path}")
     if path.is_dir():
         path /= "model.onnx"
-    if not path.exists():
-        refuse(f"unable to find '{path}' for model instance '{config['name']}'")
+        if not path.exists():
+            refuse(f"unable to find '{path}' for model instance '{config['name']}'")
     providers = execution_providers(config, usable_kind(config["name"], kind, directory.parent), device_id)
     try:
         session = ort.InferenceSession(str(path), options, providers=providers)
