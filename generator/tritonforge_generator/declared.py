@@ -42,22 +42,35 @@ _BOOLEAN_WORDS: Final = {"on": "true", "yes": "true", "y": "true", "off": "false
 _EXPECTED: Final = {
     "bool_type": "true or false",
     "dict_type": "a mapping (key: value)",
+    "finite_number": "a finite number",
     "float_type": "a number",
     "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
     "int_type": "a whole number",
     "list_type": "a list",
     "model_type": "a mapping (key: value)",
     "path_type": "a path as text",
     "set_type": "a list",
+    "string_pattern_mismatch": "text like {pattern}",
+    "string_too_short": "text of {min_length} or more characters",
     "string_type": "text",
+    "too_long": "at most {max_length} of them",
+    "too_short": "at least {min_length} of them",
     "tuple_type": "a list",
+}
+# Those that only say that a value is of another kind. A list whose items are wrong counts as too short.
+_OTHER_KIND: Final = {kind for kind in _EXPECTED if kind.endswith("_type")} | {
+    "int_from_float",
+    "literal_error",
+    "too_short",
 }
 
 
 class DeclaredModel(pydantic.BaseModel):
     """Base of everything that a declared file can say: frozen, and unknown keys are errors."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    # The proto has fields such as model_warmup: pydantic before 2.10 would warn of each.
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class PlacedError(ValueError):
@@ -77,6 +90,15 @@ class PlacedError(ValueError):
         self.at = tuple(at)
         self.error = SpecError(what, expected=expected, got=got, action=action)
         super().__init__(str(self.error))
+
+    def under(self, *above: str | int) -> PlacedError:
+        """The same error for a validator further up.
+
+        Args:
+            above: Keys and indices from there down to the value that ``at`` begins at.
+        """
+        told = self.error
+        return PlacedError(told.what, at=(*above, *self.at), expected=told.expected, got=told.got, action=told.action)
 
 
 def read_declared(
@@ -245,14 +267,14 @@ def _faults(error: pydantic.ValidationError, data: Any, model: type[ModelT], sou
     found: dict[tuple[Parts, str], list[dict[str, Any]]] = {}
     for detail in error.errors(include_url=False):
         path = _path_in(data, detail["loc"], missing=detail["type"] == "missing")
-        # The members of a union each give their own error for one value; they are told as one. And a list whose items
-        # are wrong counts as too short.
-        is_kind = detail["type"] in _EXPECTED or detail["type"] in {"literal_error", "too_short"}
-        found.setdefault((path, "kind" if is_kind else detail["msg"]), []).append(dict(detail))
+        # The members of a union each give their own error for one value; they are told as one.
+        group = "kind" if detail["type"] in _OTHER_KIND else detail["msg"]
+        found.setdefault((path, group), []).append(dict(detail))
     faults = []
     for (path, group), details in found.items():
-        # "expected text, got a mapping" is noise when another error is about a key inside it.
-        if group == "kind" and any(len(other) > len(path) and other[: len(path)] == path for other, _ in found):
+        # "expected text, got a mapping" is noise when another error is about the mapping or a key inside it.
+        others = (other for other, what in found if (other, what) != (path, group))
+        if group == "kind" and any(other[: len(path)] == path for other in others):
             continue
         faults.append(_fault_from_details(path, details, schema, source))
     return faults
@@ -268,7 +290,8 @@ def _fault_from_details(path: Parts, details: list[dict[str, Any]], schema: dict
         error = _error_at(path, str(cause))
     elif kind == "missing":
         *above, key = path
-        error = SpecError(f"key {str(key)!r} is missing{_inside(tuple(above))}", action="Add it")
+        what = f"key {key!r}" if isinstance(key, str) else f"item [{key}]"
+        error = SpecError(f"{what} is missing{_inside(tuple(above))}", action="Add it")
         path = tuple(above)
     elif kind == "extra_forbidden":
         error = _unknown_key(path, schema)
@@ -294,14 +317,17 @@ def _wrong_value(path: Parts, details: list[dict[str, Any]]) -> SpecError:
         action = _did_you_mean(value, choices)
         if details[0]["type"] == "bool_type" and value.lower() in _BOOLEAN_WORDS:
             action = f"Write {_BOOLEAN_WORDS[value.lower()]}"
+    elif isinstance(value, (bool, int, float)) and any(detail["type"] == "string_type" for detail in details):
+        action = "Put it in quotes"
     return _error_at(path, expected=expected, got=_words(value), action=action)
 
 
 def _expected(detail: dict[str, Any]) -> str:
-    if detail["type"] == "too_short":
-        return f"at least {detail['ctx']['min_length']} of them"
+    known = _EXPECTED.get(detail["type"])
+    if known is not None:
+        return known.format(**detail.get("ctx", {}))
     message = str(detail["msg"]).removeprefix("Input should be ").removeprefix("Value should ")
-    return _EXPECTED.get(detail["type"], message)
+    return {"True": "true", "False": "false"}.get(message, message)
 
 
 def _error_at(path: Parts, what: str = "", *, expected: str = "", got: str = "", action: str = "") -> SpecError:
@@ -351,8 +377,10 @@ def _places(schema: dict[str, Any], path: Parts, root: dict[str, Any]) -> Iterat
     part, *below = path
     if isinstance(part, int):
         members = [schema.get("items"), *schema.get("prefixItems", [])[part : part + 1]]
+    elif part in schema.get("properties", {}):
+        members = [schema["properties"][part]]
     else:
-        members = [schema.get("properties", {}).get(part, schema.get("additionalProperties"))]
+        members = [schema.get("additionalProperties"), *schema.get("patternProperties", {}).values()]
     for member in members:
         if isinstance(member, dict):
             yield from _places(member, tuple(below), root)

@@ -27,6 +27,7 @@ else:
     yaml = require_extra("yaml", "generator")
 
 _MAX_VALUES: Final = 1_000_000  # values after aliases are expanded; a few lines of nested aliases can mean billions
+_MAX_DEPTH: Final = 100  # pydantic reads 200 levels, of which the keys of a file take some
 _TAG: Final = "tag:yaml.org,2002:"
 
 
@@ -78,7 +79,7 @@ def nodes_from_file(path: Path) -> yaml.Node | None:
         Its root node; ``None`` for an empty file.
 
     Raises:
-        SpecError: The file cannot be read or is no YAML, or its aliases are endless.
+        SpecError: The file cannot be read or is no YAML, or its values are endless or nested too deeply.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -101,19 +102,25 @@ def nodes_from_text(text: str, origin: str) -> yaml.Node | None:
         Its root node; ``None`` for an empty text.
 
     Raises:
-        SpecError: It is no YAML, or its aliases are endless.
+        SpecError: It is no YAML, or its values are endless or nested too deeply.
     """
     try:
         root = _Loader(text).get_single_node()
         if root is not None:
-            _check_aliases(origin, root)
+            _check_size(origin, root)
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(origin, error) from error
     except yaml.reader.ReaderError as error:
         raise _character_error(origin, text, error) from error
     except RecursionError as error:
-        raise SpecError(f"{origin}: values are nested too deeply", action="Flatten the file") from error
+        raise _too_deep(origin) from error
     return root
+
+
+def _too_deep(origin: str) -> SpecError:
+    return SpecError(
+        f"{origin}: values are nested too deeply", expected=f"at most {_MAX_DEPTH} levels", action="Flatten the file"
+    )
 
 
 def _syntax_error(origin: str, error: yaml.MarkedYAMLError) -> SpecError:
@@ -137,26 +144,34 @@ def _character_error(origin: str, text: str, error: yaml.reader.ReaderError) -> 
     return SpecError(f"{origin}:{line}:{column}: character {character} is not allowed in YAML", action="Remove it")
 
 
-def _check_aliases(origin: str, root: yaml.Node) -> None:
-    """Refuse aliases that lead back to themselves or stand for more values than a file can mean.
+def _check_size(origin: str, root: yaml.Node) -> None:
+    """Refuse aliases that lead back to themselves, and more values or deeper ones than a file can mean.
 
     Raises:
-        SpecError: They do.
+        SpecError: There are such.
     """
-    sizes: dict[int, int] = {}
+    sizes: dict[int, tuple[int, int]] = {}
     above: set[int] = set()
 
-    def measure(node: yaml.Node) -> int:
+    def measure(node: yaml.Node) -> tuple[int, int]:
+        """Number of values and of levels, the node itself included."""
         if id(node) in above:
             line, column = position(node)
             raise SpecError(f"{origin}:{line}:{column}: the value contains itself through an alias")
         if id(node) not in sizes:
             above.add(id(node))
-            sizes[id(node)] = 1 + sum(measure(child) for child in _children(node))
+            below = [measure(child) for child in _children(node)]
+            sizes[id(node)] = (
+                1 + sum(values for values, _ in below),
+                1 + max((levels for _, levels in below), default=0),
+            )
             above.remove(id(node))
         return sizes[id(node)]
 
-    if measure(root) > _MAX_VALUES:
+    values, levels = measure(root)
+    if levels > _MAX_DEPTH:
+        raise _too_deep(origin)
+    if values > _MAX_VALUES:
         raise SpecError(f"{origin}: aliases expand to more than {_MAX_VALUES} values", action="Use fewer aliases")
 
 

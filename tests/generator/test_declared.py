@@ -223,7 +223,7 @@ def test_any_text_is_read_or_refused_with_the_files_name(text: str, tmp_path_fac
             "models:\n- {name: a, warmup: {enabld: true}}\n",
             ["2:22: unknown key 'enabld' in models[0].warmup", "'enabled'"],
         ),
-        ("models: []\nparameters: {a: 1}\n", ["2:17: parameters.a: expected text, got the number 1"]),
+        ("models: []\nparameters: {a: 1}\n", ["2:17: parameters.a: expected text, got the number 1. Put it in quotes"]),
         ("models: []\nparameters: {a: ''}\n", ["/spec.yaml:2:13: parameters: a parameter may not be empty"]),
         ("models:\n- name: a\n- name: a\n", ["/spec.yaml:3:9: models[1].name: two models of one name: got 'a'"]),
         ("models: []\nmodels: []\n", ["/spec.yaml:2:1: key 'models' is given twice, first on line 1. Remove one"]),
@@ -242,7 +242,13 @@ def test_any_text_is_read_or_refused_with_the_files_name(text: str, tmp_path_fac
         ("models: [a\nb: 1\n", ["not valid YAML", "starts on line 1"]),
         ("models: []\n---\nmodels: []\n", ["/spec.yaml:2:1: not valid YAML: a second document starts here"]),
         ("models: [\x07]\n", ["/spec.yaml:1:10: character U+0007 is not allowed"]),
-        ("models: " + "[" * 5000, ["nested too deeply"]),
+        ("models: " + "[" * 5000, ["nested too deeply: expected at most 100 levels. Flatten the file"]),
+        ("models: " + "[" * 100 + "]" * 100 + "\n", ["nested too deeply: expected at most 100 levels"]),
+        ("models: " + "[" * 99 + "]" * 99 + "\n", ["models[0]: expected a mapping (key: value), got a list of 1"]),
+        (
+            "".join(f"a{i}: &a{i} {'[' * 50}{f'*a{i - 1}' if i else ''}{']' * 50}\n" for i in range(9)),
+            ["nested too deeply"],
+        ),
         ("models: *none\n", ["/spec.yaml:1:9: not valid YAML: found undefined alias"]),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tritonforge_generator.errors import ConfigError, SourceError, SpecError, VerificationError
+from tritonforge_generator.errors import ConfigError, ServerError, SourceError, SpecError, VerificationError
 from tritonforge_generator.pipeline import Generated, generate
 from tritonforge_generator.reverify import verify_repository
 from tritonforge_generator.spec import forge_spec_from_flags
@@ -127,6 +127,7 @@ def test_the_config_says_what_is_declared(tmp_path: Path) -> None:
     assert (message.backend, message.default_model_filename, message.max_batch_size) == ("python", "model.py", 4)
     assert [(one.name, list(one.dims)) for one in (*message.input, *message.output)] == [("x", [4]), ("y", [4])]
     assert not message.model_warmup
+    assert "max_batch_size: 4  # as declared\n" in generated.config.text
     assert (tmp_path / "repo" / "m" / "1" / "model.py").read_text() == HALVES
     assert verdicts(generated) == {RULES: "passed"}
 
@@ -134,6 +135,7 @@ def test_the_config_says_what_is_declared(tmp_path: Path) -> None:
 def test_auto_complete_config_says_what_nobody_declares(tmp_path: Path) -> None:
     message = published(tmp_path, COMPLETING).config.message
     assert message.max_batch_size == 8
+    assert "max_batch_size: 0  # shapes are given in full\n" in published(tmp_path, **TENSORS).config.text
     assert [(one.name, list(one.dims)) for one in (*message.input, *message.output)] == [("x", [4]), ("y", [4])]
 
 
@@ -218,6 +220,7 @@ def test_samples_are_played_as_one_sequence(tmp_path: Path) -> None:
     }
     generated = published(tmp_path, SUMMING, serve_check=True, **options)
     assert [one.name for one in generated.config.message.input] == ["x"]
+    assert "iterative_sequence: false  # a request is one step\n" in generated.config.text
     assert verdicts(generated) == {RULES: "passed", LOADS: "passed", TYPES: "passed", ANSWERS: "passed"}
 
 
@@ -238,6 +241,20 @@ def test_a_decoupled_model_is_asked_over_a_stream(tmp_path: Path) -> None:
     assert verdicts(generated)[TYPES] == "passed"
     checks = {check.name: check.summary for check in generated.verification.checks}
     assert checks[TYPES] == "9 replies to 3 samples"
+
+
+@pytest.mark.triton
+def test_every_row_of_a_warm_up_holds_the_file(tmp_path: Path) -> None:
+    """The server does not load a model whose warm-up fails, and this one takes nothing else."""
+    row = np.arange(4, dtype=np.float32)
+    np.save(tmp_path / "row.npy", row)
+    code = HALVES.replace("y = tensor_of", "assert x.tolist() == [[0, 1, 2, 3]], x\n            y = tensor_of")
+    sample = {"name": "w", "batch_size": 3, "inputs": {"x": {"input_data_file": str(tmp_path / "row.npy")}}}
+    options = {**TENSORS, "max_batch_size": 4, "model_warmup": [sample]}
+    assert verdicts(published(tmp_path, code, serve_check=True, **options))[LOADS] == "passed"
+    np.save(tmp_path / "row.npy", row + 1)
+    with pytest.raises(ServerError):  # Triton 2.51 says why, or ends by a signal
+        published(tmp_path, code, serve_check=True, **options)
 
 
 def test_a_published_one_is_verified_by_its_files_and_rules(tmp_path: Path) -> None:

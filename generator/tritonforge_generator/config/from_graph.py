@@ -146,6 +146,8 @@ def _platform_fields(options: ModelOptions) -> tuple[Field, ...]:
 
 
 def _max_batch_size_field(graph: Graph, options: ModelOptions, value: int) -> Field:
+    if options.platform == "python":  # whose options hold what auto_complete_config says, too
+        return Field("max_batch_size", value, "as declared" if value > 0 else "shapes are given in full")
     if options.max_batch_size is not None:
         proven = f"; {graph.batch.note}" if value > 0 and graph.batch.found else ""
         return Field("max_batch_size", value, f"as declared{proven}")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from tritonforge_generator.config.fields import Enum, Field, message
 from tritonforge_generator.spec import InstanceGroup, ModelOptions, RateLimiter
+
+_LISTED: Final = "GPUs, as some are listed; the model does not load where one of them is missing"
 
 
 def instance_group_fields(options: ModelOptions) -> Iterator[Field]:
@@ -23,7 +26,7 @@ def instance_group_fields(options: ModelOptions) -> Iterator[Field]:
             "instance_group",
             Field("name", group.name, "shown in logs and metrics") if group.name is not None else None,
             Field("count", group.count, f"{each}, for each device"),
-            Field("kind", Enum(group.kind), where[group.kind]),
+            Field("kind", Enum(group.kind), _LISTED if group.kind == "KIND_AUTO" and group.gpus else where[group.kind]),
             Field("gpus", list(group.gpus), "only these GPUs") if group.gpus else None,
             _profile_field(group, options) if is_plan else None,
             _rate_limiter_field(group.rate_limiter) if group.rate_limiter is not None else None,

@@ -64,6 +64,7 @@ def _render(fields: tuple[Field, ...], heading: str, notes: tuple[str, ...]) -> 
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["line"] = lambda text: " ".join(text.split())  # names of a graph may hold line ends
     template = (resources.files("tritonforge_generator.config") / "templates" / "config.pbtxt.j2").read_text(
         encoding="utf-8"
     )

@@ -82,22 +82,24 @@ def _priority_fields(batching: DynamicBatching) -> Iterator[Field]:
 
 def _queue_policy_fields(policy: QueuePolicy) -> tuple[Field, ...]:
     timeout_us = policy.default_timeout_microseconds
+    override = policy.allow_timeout_override and timeout_us > 0  # without a timeout there is nothing to shorten
     actions = {"REJECT": "answered with an error once it waited too long", "DELAY": "put behind the others instead"}
+    waits = f"{timeout_us / 1e6:g} s" + ("; above zero, or client deadlines would be ignored" if override else "")
     return (
-        Field("timeout_action", Enum(policy.timeout_action), actions[policy.timeout_action]),
+        Field(
+            "timeout_action",
+            Enum(policy.timeout_action),
+            actions[policy.timeout_action] if timeout_us > 0 else "never, as nothing waits too long",
+        ),
         Field(
             "default_timeout_microseconds",
             timeout_us,
-            f"{timeout_us / 1e6:g} s; above zero, or client deadlines would be ignored"
-            if timeout_us > 0
-            else "waits for ever; client deadlines do not reach the queue",
+            waits if timeout_us > 0 else "waits for ever; client deadlines do not reach the queue",
         ),
         Field(
             "allow_timeout_override",
-            policy.allow_timeout_override,
-            "a client's deadline shortens the wait"
-            if policy.allow_timeout_override
-            else "a client's deadline does not reach the queue",
+            override,
+            "a client's deadline shortens the wait" if override else "a client's deadline does not reach the queue",
         ),
         Field(
             "max_queue_size",

@@ -15,6 +15,7 @@ from tritonforge_generator.spec.sequence_options import ControlKind
 
 INITIAL_STATE_FOLDER: Final = "initial_state"
 _FLAGS: Final = {"INT32": "int32_false_true", "FP32": "fp32_false_true", "BOOL": "bool_false_true"}
+_INT32: Final = (-(2**31), 2**31 - 1)
 _CORRELATION_TYPES: Final = ("UINT64", "INT64", "UINT32", "INT32", "BYTES")  # rule S10
 _CONTROLS: Final[Mapping[ControlKind, str]] = {
     "START": "whether a request is the first of its sequence",
@@ -58,9 +59,7 @@ class SequenceFields:
             *(self._control_field(kind, one) for kind, one in declared.controls.items()),
             self._strategy_field(declared),
             *(self._state_field(state, number) for number, state in enumerate(declared.state)),
-            Field("iterative_sequence", declared.iterative_sequence, "the backend sends requests back to itself")
-            if declared.iterative_sequence is not None
-            else None,
+            _iterative_field(declared.iterative_sequence) if declared.iterative_sequence is not None else None,
             reason="requests of a sequence reach the same instance, in order",
         )
 
@@ -77,20 +76,20 @@ class SequenceFields:
 
     def _control_field(self, kind: ControlKind, control: ControlInput) -> Field:
         tensor = self._known(self._inputs, control.name, f"the {kind} control")
-        if self._dims(tensor) not in {(1,), (-1,)}:  # rules O12 and T42
+        if self._dims(tensor) != (1,):  # rules O12 and T42
             batch = "after the batch axis" if self._max_batch_size > 0 else "in full"
             raise self._error(f"the {kind} control '{tensor.name}'", f"shape [1] {batch}", str(list(tensor.shape)))
         allowed = _CORRELATION_TYPES if kind == "CORRID" else tuple(_FLAGS)
         if tensor.datatype not in allowed:  # rules S4, S10 and O13
             raise self._error(f"the {kind} control '{tensor.name}'", f"one of {', '.join(allowed)}", tensor.datatype)
         value = (
-            Field("data_type", Enum(BY_DATATYPE[tensor.datatype].data_type), "the graph's type")
+            Field("data_type", Enum(BY_DATATYPE[tensor.datatype].data_type), "the input's type")
             if kind == "CORRID"
-            else Field(_FLAGS[tensor.datatype], self._flags(kind, control, tensor), "no and yes, in the graph's type")
+            else Field(_FLAGS[tensor.datatype], self._flags(kind, control, tensor), "no and yes, in the input's type")
         )
         return message(
             "control_input",
-            Field("name", tensor.name, "the graph's input"),
+            Field("name", tensor.name, "an input of the model"),
             message("control", Field("kind", Enum(f"CONTROL_SEQUENCE_{kind}"), _CONTROLS[kind]), value),
         )
 
@@ -99,7 +98,8 @@ class SequenceFields:
         if tensor.datatype == "FP32":
             return [no, yes]
         values = [int(no), int(yes)]
-        if tuple(values) != (no, yes) or (tensor.datatype == "BOOL" and not set(values) <= {0, 1}):
+        low, high = (0, 1) if tensor.datatype == "BOOL" else _INT32
+        if tuple(values) != (no, yes) or not low <= min(values) <= max(values) <= high:
             raise self._error(f"the {kind} control's false_true", f"values of {tensor.datatype}", f"[{no}, {yes}]")
         return [bool(value) for value in values] if tensor.datatype == "BOOL" else values
 
@@ -139,6 +139,8 @@ class SequenceFields:
         if source.datatype != result.datatype:
             raise self._error(f"the state '{source.name}'", f"{source.datatype}, as it is taken", result.datatype)
         own, given = self._dims(source), self._dims(result)
+        if not own and self._max_batch_size > 0:  # with empty dims the server makes an initial state of 0 bytes
+            raise self._error(f"the state '{source.name}'", "an axis beside the batch", str(list(source.shape)))
         if len(own) != len(given) or any(-1 != size != made != -1 for size, made in zip(own, given, strict=True)):
             raise self._error(f"the state '{source.name}'", f"{list(own)}, as it is taken", f"{list(given)}")
         data_type = BY_DATATYPE[source.datatype].data_type
@@ -182,3 +184,8 @@ class SequenceFields:
             Field("dims", list(sizes), "every size fixed"),
             content,
         )
+
+
+def _iterative_field(iterative: bool) -> Field:
+    reason = "the backend sends a request back until it is done" if iterative else "a request is one step"
+    return Field("iterative_sequence", iterative, reason)

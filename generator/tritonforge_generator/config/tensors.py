@@ -108,13 +108,10 @@ class TensorFields:
         data_type = BY_DATATYPE[tensor.datatype].data_type
         if declared is not None and declared.data_type not in {None, data_type}:  # rules O16 and O17
             raise self._error(f"{kind} '{tensor.name}' has another data_type", data_type, str(declared.data_type))
-        ragged = isinstance(declared, InputOptions) and bool(declared.allow_ragged_batch)
-        if ragged:
-            self._check_ragged(tensor)
-        shape_fields = self._shape_fields(kind, tensor, declared)
-        if ragged:
-            dims = declared.dims if declared is not None and declared.dims is not None else (-1,)
-            shape_fields = [Field("dims", list(dims), "any number of elements a request")]
+        if isinstance(declared, InputOptions) and declared.allow_ragged_batch:
+            shape_fields = [self._ragged_dims(tensor, declared)]
+        else:
+            shape_fields = self._shape_fields(kind, tensor, declared)
         if kind == "input":
             self.forms[tensor.name] = _form(shape_fields)
         more = self._input_fields(declared, shape_fields[0]) if isinstance(declared, InputOptions) else []
@@ -169,15 +166,24 @@ class TensorFields:
                 f"as many elements as {list(shape)}, between the sizes that vary too",
                 str(list(dims)),
             )
-        return [field, message("reshape", Field("shape", list(shape), "the graph's shape, of the same elements"))]
+        return [field, message("reshape", Field("shape", list(shape), "the model's shape, of the same elements"))]
 
-    def _check_ragged(self, tensor: GraphTensor) -> None:
+    def _ragged_dims(self, tensor: GraphTensor, declared: InputOptions) -> Field:
         if not self._batched or len(tensor.shape) != 1 or isinstance(tensor.shape[0], int):  # rules O18 and T40
             raise self._error(
                 f"input '{tensor.name}' cannot be ragged",
                 "a graph input of one axis that varies, and max_batch_size above 0",
                 f"{_shape_text(tensor)}, max_batch_size {'above 0' if self._batched else '0'}",
             )
+        if declared.dims is None:
+            return Field("dims", [-1], "any number of elements a request")
+        if len(declared.dims) != 1 or declared.reshape is not None:
+            raise self._error(
+                f"input '{tensor.name}' is ragged, so each request is a list of elements",
+                "dims of one size, [-1] for any, and no reshape",
+                str(list(declared.dims)),
+            )
+        return Field("dims", list(declared.dims), "as declared")
 
     # ---- what else a tensor says ----
 
@@ -216,7 +222,7 @@ class TensorFields:
         graph, options = self._graph, self._options
         sources = [tensor.name for tensor in graph.inputs if tensor.name not in server_inputs(options)]
         targets = {tensor.name: tensor for tensor in graph.inputs}
-        results = [tensor.name for tensor in graph.outputs]
+        results = [tensor.name for tensor in graph.outputs if tensor.name not in server_outputs(options)]
         for one in options.batch_input or ():
             self._refuse_other("batch_input.target_name", one.target_name, list(targets))
             self._refuse_other("batch_input.source_input", one.source_input, sources)  # rule B3

@@ -177,15 +177,15 @@ class WarmupFields:
 
     def _declared_input(self, tensor: GraphTensor, sample: WarmupSample, what: str) -> Field:
         declared = sample.inputs.get(tensor.name, _ZEROS)
-        batched = self._max_batch_size > 0
         shape = self._shapes[tensor.name] if declared.dims is None else declared.dims
         dims = self._dims(tensor.name)
         if len(shape) != len(dims) or any(size not in {-1, given} for size, given in zip(dims, shape, strict=True)):
             raise ConfigError(f"{what}: dims of '{tensor.name}'", expected=str(list(dims)), got=str(list(shape)))
         if declared.input_data_file is not None:
             name = f"{len(self.files)}-" + file_name(tensor.name, len(self.files), ".bin")
-            full = (sample.batch_size, *shape) if batched else shape
-            data = tensor_bytes(declared.input_data_file, tensor.datatype, full, at=f"{what}: '{tensor.name}'")
+            # The server sends batch_size requests of one row, each with the file from its begin (GenerateWarmupData).
+            at = f"{what}: one row of '{tensor.name}'"
+            data = tensor_bytes(declared.input_data_file, tensor.datatype, shape, at=at)
             self.files[f"{WARMUP_FOLDER}/{name}"] = data
             source = f"from {declared.input_data_file.name}, in {WARMUP_FOLDER}/"
             return self._input(tensor, shape, Field("input_data_file", name, source))

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 from tritonforge_client.extras import require_extra
 from tritonforge_generator.declared import DeclaredModel, PlacedError
 from tritonforge_generator.spec.model_options import VerifyOptions
-from tritonforge_generator.spec.names import model_name_objection
-from tritonforge_generator.spec.server_options import Latest, ModelMetrics, ResponseCache, VersionPolicy
+from tritonforge_generator.spec.names import SafeName
+from tritonforge_generator.spec.numbers import LARGEST_INT64, Natural, OpenSize, VersionNumber
+from tritonforge_generator.spec.server_options import Latest, MetricTags, ModelMetrics, ResponseCache, VersionPolicy
 
 if TYPE_CHECKING:
     import pydantic
@@ -19,9 +20,7 @@ else:
     pydantic = require_extra("pydantic", "generator")
     Field = pydantic.Field
 
-Count = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1)]
-Size = Annotated[int, Field(ge=-1)]
 NameMap = Annotated[dict[Text, Text], Field(min_length=1)]
 
 LATEST = -1
@@ -35,16 +34,11 @@ class EnsembleTensor(DeclaredModel):
     data_type: Annotated[str, Field(pattern="^TYPE_[A-Z0-9]+$")] | None = Field(
         default=None, description="Such as TYPE_FP32; must be that of the steps."
     )
-    dims: tuple[Size, ...] | None = Field(
-        default=None, description="Sizes without the batch; -1 in the steps' dims may be made a number here."
+    dims: tuple[OpenSize, ...] | None = Field(  # rule I3
+        default=None,
+        min_length=1,
+        description="Sizes without the batch; -1 in the steps' dims may be made a number here.",
     )
-
-    @pydantic.field_validator("dims")
-    @classmethod
-    def _sizes(cls, dims: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if dims is not None and (not dims or 0 in dims):  # rules I3 and I4
-            raise PlacedError(expected="one size or more, each at least 1, or -1", got=str(list(dims)))
-        return dims
 
 
 class EnsembleStep(DeclaredModel):
@@ -67,7 +61,7 @@ class EnsembleStep(DeclaredModel):
     @pydantic.field_validator("model_version")
     @classmethod
     def _a_version(cls, version: int) -> int:
-        if version != LATEST and version < 1:
+        if version != LATEST and not 1 <= version <= LARGEST_INT64:
             raise PlacedError(expected="-1 for the newest, or a version number", got=str(version))
         return version
 
@@ -76,7 +70,7 @@ class EnsembleScheduling(DeclaredModel):
     """``ModelEnsembling``."""
 
     step: tuple[EnsembleStep, ...] = Field(min_length=1, description="The models, in any order.")  # rule E5
-    max_inflight_requests: Annotated[int, Field(ge=0)] = Field(
+    max_inflight_requests: Natural = Field(
         default=0,
         description="Requests that may be between two steps at once; 0 means no limit. Older servers do not know it.",
     )
@@ -85,9 +79,11 @@ class EnsembleScheduling(DeclaredModel):
 class EnsembleOptions(DeclaredModel):
     """One ensemble to generate."""
 
-    name: str = Field(description="Model name: the folder in the repository and the name clients call.")
-    version: Count | None = Field(default=None, description="Version number; by default one more than the highest.")
-    max_batch_size: Annotated[int, Field(ge=0)] | None = Field(
+    name: SafeName = Field(description="Model name: the folder in the repository and the name clients call.")
+    version: VersionNumber | None = Field(
+        default=None, description="Version number; by default one more than the highest."
+    )
+    max_batch_size: Natural | None = Field(
         default=None, description="Largest batch; by default the smallest of the steps, 0 where one takes no batches."
     )
     input: tuple[EnsembleTensor, ...] = Field(min_length=1, description="What requests give, by name.")
@@ -98,19 +94,9 @@ class EnsembleOptions(DeclaredModel):
     )
     response_cache: ResponseCache | None = Field(default=None, description="Answer equal requests from memory.")
     model_metrics: ModelMetrics | None = Field(default=None, description="Buckets of the ensemble's histograms.")
-    metric_tags: dict[str, str] | None = Field(default=None, description="Labels of all metrics of the ensemble.")
+    metric_tags: MetricTags | None = Field(default=None, description="Labels of all metrics of the ensemble.")
     parameters: dict[str, str] = Field(default_factory=dict, description="Texts that clients can read.")
     verify: VerifyOptions = Field(default_factory=VerifyOptions, description="How it is proven before publishing.")
-
-    @pydantic.field_validator("name")
-    @classmethod
-    def _safe_name(cls, name: str) -> str:
-        objection = model_name_objection(name)
-        if objection != "":
-            raise PlacedError(
-                expected="letters, digits, '_', '-' and '.', starting with a letter or digit", got=objection
-            )
-        return name
 
     @pydantic.model_validator(mode="after")
     def _distinct_tensors(self) -> EnsembleOptions:

@@ -9,9 +9,10 @@ from tritonforge_generator.declared import DeclaredModel
 from tritonforge_generator.spec.instance_options import InstanceGroup
 from tritonforge_generator.spec.model_checks import check_instances, check_platform, check_schedulers, check_tensors
 from tritonforge_generator.spec.model_options import ModelOptions
+from tritonforge_generator.spec.numbers import Count
 from tritonforge_generator.spec.optimization_options import Optimization
 from tritonforge_generator.spec.scheduling_options import DynamicBatching
-from tritonforge_generator.spec.server_options import ModelMetrics, ResponseCache, VersionPolicy
+from tritonforge_generator.spec.server_options import MetricTags, ModelMetrics, ResponseCache, VersionPolicy
 
 if TYPE_CHECKING:
     from pydantic import Field
@@ -28,9 +29,7 @@ class EnvironmentOptions(DeclaredModel):
     Tensors are those of the model file, so they cannot differ.
     """
 
-    max_batch_size: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="Largest batch; at most the model's own."
-    )
+    max_batch_size: Count | None = Field(default=None, description="Largest batch; at most the model's own.")
     instance_group: Annotated[tuple[InstanceGroup, ...], Field(min_length=1)] | None = Field(
         default=None, description="Where it runs."
     )
@@ -40,7 +39,7 @@ class EnvironmentOptions(DeclaredModel):
     version_policy: VersionPolicy | None = Field(default=None, description="Which versions the server serves.")
     response_cache: ResponseCache | None = Field(default=None, description="Answer equal requests from memory.")
     model_metrics: ModelMetrics | None = Field(default=None, description="Buckets of the model's histograms.")
-    metric_tags: dict[str, str] | None = Field(default=None, description="Labels of all metrics of the model.")
+    metric_tags: MetricTags | None = Field(default=None, description="Labels of all metrics of the model.")
     optimization: Optimization | None = Field(default=None, description="Settings of ONNX Runtime and of transfers.")
     parameters: dict[str, str] | None = Field(default=None, description="Settings of the backend.")
 

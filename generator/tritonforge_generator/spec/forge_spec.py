@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tritonforge_client.extras import require_extra
 from tritonforge_generator.declared import DeclaredModel, PlacedError, declared_from_mapping, read_declared
@@ -20,6 +21,7 @@ else:
     Field = pydantic.Field
 
 DEFAULT_REPOSITORY = Path("model_repository")
+_LIKE_A_NUMBER: Final = re.compile(r"[-+]?\.?[0-9]")
 
 
 class ForgeSpec(DeclaredModel):
@@ -51,7 +53,7 @@ class ForgeSpec(DeclaredModel):
                 try:
                     options.applied_to(models[name])
                 except PlacedError as error:
-                    raise PlacedError(str(error), at=at) from error
+                    raise error.under(*at) from error
         return self
 
     @pydantic.model_validator(mode="after")
@@ -115,9 +117,13 @@ def text_from_forge_spec(spec: ForgeSpec) -> str:
         """Quotes what YAML 1.2 would read as a number and PyYAML would not."""
 
     def quoted(dumper: Dumper, text: str) -> yaml.ScalarNode:
-        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if text[:1].isdigit() else None)
+        style = '"' if _LIKE_A_NUMBER.match(text) is not None else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
     Dumper.add_representer(str, quoted)
     data = spec.model_dump(mode="json", exclude_defaults=True, by_alias=True)
+    for declared, model in zip(data.get("models", ()), spec.models, strict=False):
+        if model.model_warmup is True and "model_warmup" in model.model_fields_set:  # then Python models have it too
+            declared["model_warmup"] = True
     text: str = yaml.dump(data, Dumper=Dumper, sort_keys=False, default_flow_style=None, width=120)
     return text.rstrip() + "\n"  # a flow sequence at the end leaves its line open

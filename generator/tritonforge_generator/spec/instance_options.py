@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from tritonforge_client.extras import require_extra
 from tritonforge_generator.declared import DeclaredModel, PlacedError
-from tritonforge_generator.spec.names import model_name_objection
+from tritonforge_generator.spec.names import SafeName
+from tritonforge_generator.spec.numbers import Count, Natural
 
 if TYPE_CHECKING:
     import pydantic
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 else:
     pydantic = require_extra("pydantic", "generator")
     Field = pydantic.Field
-
-Count = Annotated[int, Field(ge=1)]
-Index = Annotated[int, Field(ge=0)]
 
 
 class RateLimiterResource(DeclaredModel):
@@ -54,20 +52,22 @@ class SecondaryDevice(DeclaredModel):
     """``ModelInstanceGroup.SecondaryDevice``: where layers run that the GPU need not run."""
 
     kind: Literal["KIND_NVDLA"] = Field(default="KIND_NVDLA", description="A deep-learning accelerator (Jetson).")
-    device_id: Index = Field(default=0, description="Which one.")
+    device_id: Natural = Field(default=0, description="Which one.")
 
 
 class InstanceGroup(DeclaredModel):
     """``ModelInstanceGroup``: how many copies of the model run, and where."""
 
-    name: str | None = Field(default=None, description="Name in logs and metrics; by default the model's and a number.")
+    name: SafeName | None = Field(
+        default=None, description="Name in logs and metrics; by default the model's and a number."
+    )
     kind: Literal["KIND_AUTO", "KIND_CPU", "KIND_GPU", "KIND_MODEL"] = Field(
         default="KIND_AUTO",
         description="KIND_AUTO takes the GPUs where there are some, else the CPU; KIND_MODEL leaves it to the model.",
     )
     count: Count = Field(default=1, description="Instances, for each GPU listed or found.")
-    gpus: tuple[Index, ...] = Field(default=(), description="GPU ids; none means all.")
-    profile: tuple[Index, ...] = Field(
+    gpus: tuple[Natural, ...] = Field(default=(), description="GPU ids; none means all.")
+    profile: tuple[Natural, ...] = Field(
         default=(), description="Optimisation profiles of a TensorRT plan that its instances use; none means all."
     )
     rate_limiter: RateLimiter | None = Field(default=None, description="What an execution takes, and its priority.")
@@ -89,16 +89,6 @@ class InstanceGroup(DeclaredModel):
         if gpu is not None:
             raise PlacedError(at=("gpus",), expected="each GPU once", got=f"{gpu} twice", action="Raise the count.")
         return self
-
-    @pydantic.field_validator("name")
-    @classmethod
-    def _safe_name(cls, name: str | None) -> str | None:
-        objection = model_name_objection(name) if name is not None else ""
-        if objection != "":  # rule Y4: it becomes part of a shell command inside the Python backend
-            raise PlacedError(
-                expected="letters, digits, '_', '-' and '.', starting with a letter or digit", got=objection
-            )
-        return name
 
 
 def check_groups(groups: Sequence[InstanceGroup]) -> None:

@@ -47,7 +47,9 @@ def check_platform(options: ModelOptions) -> None:
     for index, one in enumerate(options.input or ()):
         if one.optional is not None:  # rules I15 and O10
             raise PlacedError(
-                at=("input", index, "optional"), expected="platform: python: a graph needs its inputs", got="some"
+                at=("input", index, "optional"),
+                expected="platform: python beside it: a graph needs its inputs",
+                got=str(options.platform),
             )
     if options.verify.expected is not None:
         raise PlacedError(at=("verify", "expected"), expected="none: the source's own answers count", got="a file")
@@ -80,15 +82,29 @@ def _check_plan(options: ModelOptions) -> None:
         raise PlacedError(
             at=("tensorrt", "exclude_lean_runtime"), expected="version_compatible: true beside it", got="false"
         )
-    for group in options.instance_group:
+    for index, group in enumerate(options.instance_group):
         if group.kind in {"KIND_CPU", "KIND_MODEL"}:  # rule T1
-            raise PlacedError(at=("instance_group",), expected="KIND_GPU or KIND_AUTO for a plan", got=group.kind)
+            raise PlacedError(
+                at=("instance_group", index, "kind"), expected="KIND_GPU or KIND_AUTO for a plan", got=group.kind
+            )
 
 
 def _check_python(options: ModelOptions) -> None:
     unused = [name for name in ("precision", "preprocess", "optimization") if getattr(options, name) is not None]
     if unused:
         raise PlacedError(at=(unused[0],), expected="nothing for a Python model, which has no graph", got="some")
+    sequence = options.sequence_batching
+    for at, given in (
+        (("batch_input",), options.batch_input),
+        (("batch_output",), options.batch_output),
+        (("sequence_batching", "state"), sequence.state if sequence is not None else None),
+    ):
+        if given:
+            raise PlacedError(
+                at=at,
+                expected="nothing for a Python model, which gets requests as they come",
+                got=f"{len(given)} of them",
+            )
     for key in ("input", "output"):
         for index, one in enumerate(getattr(options, key) or ()):
             missing = [name for name in ("data_type", "dims") if getattr(one, name) is None]
@@ -112,6 +128,12 @@ def check_schedulers(options: ModelOptions) -> None:
             raise PlacedError(at=("response_cache", "enable"), expected="false with sequence_batching", got="true")
         if options.decoupled:  # rule C12
             raise PlacedError(at=("response_cache", "enable"), expected="false for a decoupled model", got="true")
+    if sequence is not None and sequence.state and isinstance(options.model_warmup, tuple) and options.model_warmup:
+        raise PlacedError(
+            at=("model_warmup",),
+            expected="no samples: a warm-up request has no state",
+            got=f"{len(options.model_warmup)}",
+        )
     for index, state in enumerate(sequence.state if sequence is not None else ()):
         if state.use_growable_memory and any(group.kind != "KIND_GPU" for group in options.instance_group):  # rule S24
             raise PlacedError(
@@ -140,8 +162,7 @@ def check_instances(options: ModelOptions) -> None:
     try:
         check_groups(options.instance_group)
     except PlacedError as error:
-        told = error.error
-        raise PlacedError(at=("instance_group", *error.at), expected=told.expected, got=told.got) from error
+        raise error.under("instance_group") from error
 
 
 def check_tensors(options: ModelOptions) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tritonforge_client.extras import require_extra
-from tritonforge_generator.declared import DeclaredModel, PlacedError
+from tritonforge_generator.declared import DeclaredModel
 from tritonforge_generator.spec.instance_options import InstanceGroup
 from tritonforge_generator.spec.model_checks import check_instances, check_platform, check_schedulers, check_tensors
-from tritonforge_generator.spec.names import model_name_objection
+from tritonforge_generator.spec.names import SafeName
+from tritonforge_generator.spec.numbers import Natural, Number, Size, VersionNumber
 from tritonforge_generator.spec.optimization_options import Optimization
 from tritonforge_generator.spec.precision_options import PrecisionOptions, PrecisionType
 from tritonforge_generator.spec.preprocess_options import PreprocessOptions
@@ -17,6 +18,7 @@ from tritonforge_generator.spec.scheduling_options import DynamicBatching
 from tritonforge_generator.spec.sequence_options import SequenceBatching
 from tritonforge_generator.spec.server_options import (
     Latest,
+    MetricTags,
     ModelMetrics,
     ModelRepositoryAgents,
     ResponseCache,
@@ -34,7 +36,6 @@ else:
     pydantic = require_extra("pydantic", "generator")
     Field = pydantic.Field
 
-Count = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1)]
 ComputeCapability = Annotated[str, Field(pattern=r"^\d+\.\d+$")]
 
@@ -46,16 +47,16 @@ class VerifyOptions(DeclaredModel):
         default=None, description="An .npz file: one array per input, samples on the first axis."
     )
     seed: int = Field(default=0, description="Seed of drawn samples.")
-    shapes: dict[str, tuple[Count, ...]] = Field(
+    shapes: dict[str, tuple[Size, ...]] = Field(
         default_factory=dict, description="By input: the shape of one sample, for dynamic axes."
     )
     expected: Path | None = Field(
         default=None, description="An .npz file with the answers to the samples, by output: Python models only."
     )
-    rtol: Annotated[float, Field(ge=0)] | None = Field(
+    rtol: Annotated[Number, Field(ge=0)] | None = Field(
         default=None, description="Relative tolerance; by default the dtype's."
     )
-    atol: Annotated[float, Field(ge=0)] | None = Field(
+    atol: Annotated[Number, Field(ge=0)] | None = Field(
         default=None, description="Absolute tolerance; by default the dtype's."
     )
 
@@ -68,7 +69,7 @@ class VerifyOptions(DeclaredModel):
 class ModelOptions(DeclaredModel):
     """One model to generate."""
 
-    name: str = Field(description="Model name: the folder in the repository and the name clients call.")
+    name: SafeName = Field(description="Model name: the folder in the repository and the name clients call.")
     source: Path = Field(description="The ONNX file, torch:package.module:factory, or a Python backend's model.py.")
     platform: Literal["onnxruntime", "tensorrt", "auto", "python"] = Field(
         default="onnxruntime",
@@ -87,8 +88,10 @@ class ModelOptions(DeclaredModel):
     files: tuple[Path, ...] | None = Field(
         default=None, description="Files that a Python model needs; copied beside it."
     )
-    version: Count | None = Field(default=None, description="Version number; by default one more than the highest.")
-    max_batch_size: Annotated[int, Field(ge=0)] | None = Field(
+    version: VersionNumber | None = Field(
+        default=None, description="Version number; by default one more than the highest."
+    )
+    max_batch_size: Natural | None = Field(
         default=None, description="Largest batch; by default 32 where the graph can be batched, else 0."
     )
     dynamic_batching: DynamicBatching | bool = Field(
@@ -109,7 +112,7 @@ class ModelOptions(DeclaredModel):
     batch_output: tuple[BatchOutput, ...] | None = Field(
         default=None, description="Outputs that are cut into the replies by the size of an input."
     )
-    labels: dict[str, Path | tuple[Text, ...]] | None = Field(
+    labels: dict[str, tuple[Text, ...] | Path] | None = Field(
         default=None, description="By output: names of its elements, as a list or a text file with one a line."
     )
     instance_group: tuple[InstanceGroup, ...] = Field(
@@ -128,7 +131,7 @@ class ModelOptions(DeclaredModel):
         default=None, description="Whether a request may get several replies (Python models)."
     )
     model_metrics: ModelMetrics | None = Field(default=None, description="Buckets of the model's histograms.")
-    metric_tags: dict[str, str] | None = Field(default=None, description="Labels of all metrics of the model.")
+    metric_tags: MetricTags | None = Field(default=None, description="Labels of all metrics of the model.")
     model_repository_agents: ModelRepositoryAgents | None = Field(
         default=None, description="Agents that look at the model before it loads."
     )
@@ -186,13 +189,3 @@ class ModelOptions(DeclaredModel):
         check_instances(self)
         check_tensors(self)
         return self
-
-    @pydantic.field_validator("name")
-    @classmethod
-    def _safe_name(cls, name: str) -> str:
-        objection = model_name_objection(name)
-        if objection != "":
-            raise PlacedError(
-                expected="letters, digits, '_', '-' and '.', starting with a letter or digit", got=objection
-            )
-        return name

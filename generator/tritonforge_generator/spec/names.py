@@ -1,25 +1,39 @@
-"""Which names a model may have."""
+"""Which names models and their instances may have."""
 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING, Annotated, Final
 
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-LONGEST_NAME = 200
+from tritonforge_client.extras import require_extra
+from tritonforge_generator.declared import PlacedError
+
+if TYPE_CHECKING:
+    import pydantic
+else:
+    pydantic = require_extra("pydantic", "generator")
+
+_SAFE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_LONGEST: Final = 200
 
 
-def model_name_objection(name: str) -> str:
-    """Say why a text cannot be a model name; an empty string when it can.
-
-    A name becomes a folder of the repository, a path segment of URLs and part of shell commands inside the Python
-    backend. So it is narrower than what the server takes (rules R11 and Y4: no ``/``, no ``..``, no shell characters).
-    """
+def _safe(name: str) -> str:
     if name == "":
-        return "an empty name"
-    if len(name) > LONGEST_NAME:
-        return f"a name of {len(name)} characters (at most {LONGEST_NAME})"
-    if ".." in name:
-        return f"{name!r}, which contains '..'"
-    if _SAFE_NAME.fullmatch(name) is None:
-        return repr(name)
-    return ""
+        got = "an empty name"
+    elif len(name) > _LONGEST:
+        got = f"a name of {len(name)} characters (at most {_LONGEST})"
+    elif ".." in name:
+        got = f"{name!r}, which contains '..'"
+    elif _SAFE.fullmatch(name) is None:
+        got = repr(name)
+    else:
+        return name
+    raise PlacedError(expected="letters, digits, '_', '-' and '.', starting with a letter or digit", got=got)
+
+
+SafeName = Annotated[str, pydantic.AfterValidator(_safe)]
+"""Name of a model or of an instance group.
+
+It becomes a folder of the repository, a path segment of URLs and part of shell commands inside the Python backend. So
+it is narrower than what the server takes (rules R11 and Y4: no ``/``, no ``..``, no shell characters).
+"""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from tritonforge_client.extras import require_extra
 from tritonforge_generator.declared import DeclaredModel, PlacedError
+from tritonforge_generator.spec.numbers import Natural, Size
 
 if TYPE_CHECKING:
     import pydantic
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
 else:
     pydantic = require_extra("pydantic", "generator")
     Field = pydantic.Field
-
-Size = Annotated[int, Field(ge=1)]
 
 TENSORRT_ACCELERATOR_KEYS: Final = frozenset(
     {
@@ -74,16 +73,17 @@ class PinnedMemory(DeclaredModel):
 class GraphLowerBound(DeclaredModel):
     """``Cuda.GraphSpec.LowerBound``: the smallest request that a CUDA graph answers."""
 
-    batch_size: Annotated[int, Field(ge=0)] = Field(default=0, description="Rows; 0 without batches.")
+    batch_size: Natural = Field(default=0, description="Rows; 0 without batches.")
     input: dict[str, tuple[Size, ...]] = Field(description="By input, its sizes without the batch.")
 
 
 class GraphSpec(DeclaredModel):
     """``Cuda.GraphSpec``: one shape that a CUDA graph is captured for."""
 
-    batch_size: Annotated[int, Field(ge=0)] = Field(default=0, description="Rows; 0 without batches.")
+    batch_size: Natural = Field(default=0, description="Rows; 0 without batches.")
     input: dict[str, tuple[Size, ...]] = Field(  # rule T57
-        default_factory=dict, description="By input, its sizes without the batch; needed where the plan's vary."
+        default_factory=dict,
+        description="By input, its sizes without the batch: of all inputs, or of none where the plan's do not vary.",
     )
     graph_lower_bound: GraphLowerBound | None = Field(
         default=None, description="Smaller requests down to this one are padded and answered by the same graph."
@@ -187,7 +187,7 @@ class Optimization(DeclaredModel):
     )
     input_pinned_memory: PinnedMemory | None = Field(default=None, description="Pinned memory for inputs.")
     output_pinned_memory: PinnedMemory | None = Field(default=None, description="Pinned memory for outputs.")
-    gather_kernel_buffer_threshold: Annotated[int, Field(ge=0)] | None = Field(
+    gather_kernel_buffer_threshold: Natural | None = Field(
         default=None, description="Requests from which on a kernel gathers their inputs; TensorRT plans only, 0 never."
     )
     eager_batching: bool | None = Field(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tritonforge_client.extras import require_extra
 from tritonforge_generator.declared import DeclaredModel, PlacedError
+from tritonforge_generator.spec.numbers import Number
 
 if TYPE_CHECKING:
     import pydantic
@@ -30,7 +31,7 @@ class CalibrationOptions(DeclaredModel):
     method: CalibrationMethod = Field(
         default="MinMax", description="How a range is chosen for INT8; FP8's holds all values."
     )
-    percentile: Annotated[float, Field(gt=50, le=100)] = Field(
+    percentile: Annotated[Number, Field(gt=50, le=100)] = Field(
         default=99.99, description="Share of values inside the range, for the method Percentile."
     )
 
@@ -39,7 +40,7 @@ class RepairOptions(DeclaredModel):
     """What happens when the accuracy gate fails: the layers that cause it are kept in FP32."""
 
     enable: bool = Field(default=True, description="Look for the layers and try again.")
-    max_layer_share: Annotated[float, Field(gt=0, le=1)] = Field(
+    max_layer_share: Annotated[Number, Field(gt=0, le=1)] = Field(
         default=0.1, description="Largest share of the layers that may be kept; more fails the gate."
     )
 
@@ -57,12 +58,12 @@ class PrecisionOptions(DeclaredModel):
     )
     calibration: CalibrationOptions = Field(default=CalibrationOptions(), description="Where ranges come from.")
     repair: RepairOptions = Field(default=RepairOptions(), description="What to do when the accuracy gate fails.")
-    max_relative_error: Annotated[float, Field(gt=0)] | None = Field(
+    max_relative_error: Annotated[Number, Field(gt=0)] | None = Field(
         default=None,
         description="The accuracy gate: largest |answer - reference| / |reference| of any sample, as vectors, of any "
         "output; by default the precision's.",
     )
-    min_top1: Annotated[float, Field(ge=0, le=1)] | None = Field(
+    min_top1: Annotated[Number, Field(ge=0, le=1)] | None = Field(
         default=None, description="The accuracy gate: least share of samples whose largest element keeps its place."
     )
 

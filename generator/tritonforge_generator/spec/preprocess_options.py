@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tritonforge_client.extras import require_extra
 from tritonforge_generator.declared import DeclaredModel, PlacedError
+from tritonforge_generator.spec.numbers import Number, Size
 
 if TYPE_CHECKING:
     import pydantic
@@ -26,12 +27,12 @@ class PreprocessOptions(DeclaredModel):
     )
     layout: Literal["NHWC", "NCHW"] = Field(default="NHWC", description="Axes of what clients send.")
     dtype: Literal["uint8", "float32"] = Field(default="uint8", description="Type of what clients send.")
-    scale: float = Field(default=1 / 255, description="What pixels are multiplied with first.")
-    mean: tuple[float, ...] = Field(default=(), description="Taken off, a value per channel; none means 0.")
-    std: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+    scale: Number = Field(default=1 / 255, description="What pixels are multiplied with first.")
+    mean: tuple[Number, ...] = Field(default=(), description="Taken off, a value per channel; none means 0.")
+    std: tuple[Annotated[Number, Field(gt=0)], ...] = Field(
         default=(), description="Divided by, a value per channel; none means 1."
     )
-    resize: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = Field(
+    resize: tuple[Size, Size] | None = Field(
         default=None,
         description="Height and width of what clients send, where the network's are others (bilinear, half pixels).",
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from tritonforge_client.extras import require_extra
 from tritonforge_generator.declared import DeclaredModel, PlacedError
+from tritonforge_generator.spec.numbers import Count, Microseconds, Natural
 
 if TYPE_CHECKING:
     import pydantic
@@ -13,9 +14,6 @@ if TYPE_CHECKING:
 else:
     pydantic = require_extra("pydantic", "generator")
     Field = pydantic.Field
-
-Count = Annotated[int, Field(ge=1)]
-Microseconds = Annotated[int, Field(ge=0)]
 
 
 class QueuePolicy(DeclaredModel):
@@ -34,9 +32,9 @@ class QueuePolicy(DeclaredModel):
         default=10_000_000, description="Longest wait in the queue; 0 waits forever and keeps client deadlines out."
     )
     allow_timeout_override: bool = Field(
-        default=True, description="Let a request shorten its wait with its own deadline."
+        default=True, description="Let a request shorten its wait with its own deadline; false without a timeout."
     )
-    max_queue_size: Annotated[int, Field(ge=0)] = Field(
+    max_queue_size: Natural = Field(
         default=1024, description="Requests that may wait; more are refused at once. 0 means no limit."
     )
 
@@ -59,7 +57,7 @@ class DynamicBatching(DeclaredModel):
         default=None, description="Priority of a request that names none; needed with priority_levels."
     )
     default_queue_policy: QueuePolicy | None = Field(
-        default=None, description="The queue's limits; costs rare waits of up to 0.5 s, see the class."
+        default=None, description="The queue's limits; with any, a request may now and then wait 0.5 s for nothing."
     )
     priority_queue_policy: dict[int, QueuePolicy] | None = Field(
         default=None, description="Limits of single priorities, by level; the others have default_queue_policy."

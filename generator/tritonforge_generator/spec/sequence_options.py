@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tritonforge_client.extras import require_extra
 from tritonforge_generator.declared import DeclaredModel, PlacedError
-from tritonforge_generator.spec.scheduling_options import Count, Microseconds
+from tritonforge_generator.spec.numbers import Count, Microseconds, Number, OpenSize, Size
+from tritonforge_generator.spec.tensor_options import DataType
 
 if TYPE_CHECKING:
     import pydantic
@@ -25,22 +26,35 @@ class ControlInput(DeclaredModel):
     """``ModelSequenceBatching.ControlInput``: an input that the server fills."""
 
     name: str = Field(min_length=1, description="The graph's input.")
-    false_true: tuple[float, float] = Field(
+    false_true: tuple[Number, Number] = Field(
         default=(0, 1), description="What is sent for no and for yes, in the input's own type; not for CORRID."
     )
+
+    @pydantic.field_validator("false_true")
+    @classmethod
+    def _two_values(cls, false_true: tuple[float, float]) -> tuple[float, float]:
+        if false_true[0] == false_true[1]:
+            raise PlacedError(expected="one value for no and another for yes", got=str(list(false_true)))
+        return false_true
 
 
 class InitialState(DeclaredModel):
     """``ModelSequenceBatching.InitialState``: what a state is when a sequence starts."""
 
     name: str | None = Field(default=None, min_length=1, description="Name in messages; by default the input's.")
-    dims: tuple[Count, ...] | None = Field(
+    dims: tuple[Size, ...] | None = Field(
         default=None, description="Its sizes, without the batch; needed where the graph's vary."
     )
-    zero_data: bool = Field(default=True, description="Zeros.")
+    zero_data: Literal[True] | None = Field(default=None, description="Zeros, also when nothing is said.")
     data_file: Path | None = Field(
         default=None, description="An .npy file, or the raw bytes of the tensor; copied into initial_state/."
     )
+
+    @pydantic.model_validator(mode="after")
+    def _one_content(self) -> InitialState:
+        if self.zero_data and self.data_file is not None:
+            raise PlacedError(at=("zero_data",), expected="one of zero_data and data_file", got="both")
+        return self
 
 
 class State(DeclaredModel):
@@ -48,8 +62,8 @@ class State(DeclaredModel):
 
     input_name: str = Field(min_length=1, description="The graph's input.")
     output_name: str = Field(min_length=1, description="The graph's output.")
-    dims: tuple[int, ...] | None = Field(default=None, description="By default the graph's; checked against it.")
-    data_type: str | None = Field(default=None, description="By default the graph's; checked against it.")
+    dims: tuple[OpenSize, ...] | None = Field(default=None, description="By default the graph's; checked against it.")
+    data_type: DataType | None = Field(default=None, description="By default the graph's; checked against it.")
     initial_state: InitialState = Field(
         default=InitialState(), description="By default zeros; without any, the first step would see garbage."
     )
@@ -90,7 +104,7 @@ class Oldest(DeclaredModel):
 class SequenceBatching(DeclaredModel):
     """``ModelSequenceBatching``: requests of one sequence reach the same instance, in order."""
 
-    max_sequence_idle_microseconds: Microseconds = Field(
+    max_sequence_idle_microseconds: Annotated[Microseconds, Field(gt=0)] = Field(
         default=DEFAULT_IDLE_MICROSECONDS, description="A sequence that is silent for so long loses its slot."
     )
     control_input: dict[ControlKind, str | ControlInput] = Field(

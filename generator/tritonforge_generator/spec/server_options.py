@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tritonforge_client.extras import require_extra
 from tritonforge_generator.declared import DeclaredModel, PlacedError
+from tritonforge_generator.spec.numbers import Count, Number, VersionNumber
 
 if TYPE_CHECKING:
     import pydantic
@@ -15,7 +16,8 @@ else:
     pydantic = require_extra("pydantic", "generator")
     Field = pydantic.Field
 
-Count = Annotated[int, Field(ge=1)]
+MetricTags = dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")], str]
+"""Labels of metrics. The server puts ``_`` in front of their names, and ends where Prometheus then refuses one."""
 
 
 class Latest(DeclaredModel):
@@ -31,7 +33,7 @@ class All(DeclaredModel):
 class Specific(DeclaredModel):
     """``ModelVersionPolicy.Specific``."""
 
-    versions: tuple[Count, ...] = Field(min_length=1, description="The version numbers to serve.")
+    versions: tuple[VersionNumber, ...] = Field(min_length=1, description="The version numbers to serve.")
 
 
 class VersionPolicy(DeclaredModel):
@@ -74,7 +76,7 @@ class MetricIdentifier(DeclaredModel):
 class HistogramOptions(DeclaredModel):
     """``ModelMetrics.MetricControl.HistogramOptions``."""
 
-    buckets: tuple[float, ...] = Field(min_length=1, description="Upper bounds of the buckets, ascending.")  # rule C18
+    buckets: tuple[Number, ...] = Field(min_length=1, description="Upper bounds of the buckets, ascending.")  # rule C18
 
     @pydantic.field_validator("buckets")
     @classmethod

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from tritonforge_client.extras import require_extra
 from tritonforge_generator.declared import DeclaredModel, PlacedError
+from tritonforge_generator.spec.numbers import OpenSize
 
 if TYPE_CHECKING:
     import pydantic
@@ -14,7 +15,6 @@ else:
     pydantic = require_extra("pydantic", "generator")
     Field = pydantic.Field
 
-Size = Annotated[int, Field(ge=-1)]
 DataType = Literal[
     "TYPE_BOOL",
     "TYPE_UINT8",
@@ -36,7 +36,7 @@ DataType = Literal[
 class Reshape(DeclaredModel):
     """``ModelTensorReshape``."""
 
-    shape: tuple[Size, ...] = Field(description="What the model takes or gives, without the batch; the graph's.")
+    shape: tuple[OpenSize, ...] = Field(description="What the model takes or gives, without the batch; the graph's.")
 
 
 class TensorOptions(DeclaredModel):
@@ -44,7 +44,7 @@ class TensorOptions(DeclaredModel):
 
     name: str = Field(min_length=1, description="The tensor.")
     data_type: DataType | None = Field(default=None, description="By default the graph's; checked against it.")
-    dims: tuple[Size, ...] | None = Field(  # rule I3
+    dims: tuple[OpenSize, ...] | None = Field(  # rule I3
         default=None, min_length=1, description="What clients send or get, without the batch; by default the graph's."
     )
     reshape: Reshape | None = Field(
@@ -52,10 +52,7 @@ class TensorOptions(DeclaredModel):
     )
 
     @pydantic.model_validator(mode="after")
-    def _sizes(self) -> TensorOptions:
-        for name, sizes in (("dims", self.dims or ()), ("reshape", self.reshape.shape if self.reshape else ())):
-            if 0 in sizes:  # rules I5 and I6
-                raise PlacedError(at=(name,), expected="sizes of at least 1, or -1 for any", got=str(list(sizes)))
+    def _reshaped_from_something(self) -> TensorOptions:
         if self.reshape is not None and self.dims is None:
             raise PlacedError(at=("reshape",), expected="dims beside it: what clients send or get", got="none")
         return self
@@ -70,9 +67,7 @@ class InputOptions(TensorOptions):
     allow_ragged_batch: bool | None = Field(
         default=None, description="Requests of several sizes share a batch: their elements follow each other."
     )
-    optional: bool | None = Field(
-        default=None, description="Requests may leave it out: Python models, and ONNX inputs that have a default."
-    )
+    optional: bool | None = Field(default=None, description="Requests may leave it out; Python models only.")
 
 
 class OutputOptions(TensorOptions):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tritonforge_client.extras import require_extra
 from tritonforge_generator.declared import DeclaredModel, PlacedError
+from tritonforge_generator.spec.numbers import Natural, Number, Size
 
 if TYPE_CHECKING:
     import pydantic
@@ -15,7 +16,6 @@ else:
     pydantic = require_extra("pydantic", "generator")
     Field = pydantic.Field
 
-Size = Annotated[int, Field(ge=1)]
 MemoryPool = Literal["DLA_MANAGED_SRAM", "DLA_LOCAL_DRAM", "DLA_GLOBAL_DRAM", "TACTIC_DRAM", "TACTIC_SHARED_MEMORY"]
 TacticSource = Literal["CUBLAS", "CUBLAS_LT", "CUDNN", "EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS"]
 PreviewFeature = Literal[
@@ -63,7 +63,7 @@ class TensorRTOptions(DeclaredModel):
     )
     avg_timing_iterations: Size | None = Field(default=None, description="Runs that a tactic's time is the mean of.")
     max_num_tactics: Size | None = Field(default=None, description="Tactics tried a layer (TensorRT 10.4 or later).")
-    max_aux_streams: Annotated[int, Field(ge=0)] | None = Field(
+    max_aux_streams: Natural | None = Field(
         default=None, description="Streams beside the main one that layers may run on."
     )
     tiling_optimization_level: Literal["NONE", "FAST", "MODERATE", "FULL"] = Field(
@@ -96,10 +96,10 @@ class TensorRTOptions(DeclaredModel):
     strip_plan: bool = Field(
         default=False, description="Leave the weights out; Triton cannot load such a plan (TensorRT 10 or later)."
     )
-    dla_core: Annotated[int, Field(ge=0)] | None = Field(default=None, description="Run on this DLA core (Jetson).")
+    dla_core: Natural | None = Field(default=None, description="Run on this DLA core (Jetson).")
     gpu_fallback: bool = Field(default=True, description="Layers that the DLA cannot run go to the GPU.")
     plugins: tuple[Path, ...] = Field(default=(), description="Plugin libraries to load first.")
-    device_id: Annotated[int, Field(ge=0)] = Field(default=0, description="The GPU that builds.")
+    device_id: Natural = Field(default=0, description="The GPU that builds.")
     timing_cache: bool | Path = Field(
         default=True, description="Keep measured tactics: true for the user's cache folder, a folder, or false."
     )
@@ -109,7 +109,7 @@ class TensorRTOptions(DeclaredModel):
     disable_compilation_cache: bool = Field(
         default=False, description="Keep compiled code out of the timing cache (TensorRT 10 or later)."
     )
-    time_budget_s: Annotated[float, Field(gt=0)] | None = Field(
+    time_budget_s: Annotated[Number, Field(gt=0)] | None = Field(
         default=None, description="Longest build; a build that takes longer is stopped and nothing is published."
     )
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from tritonforge_client.extras import require_extra
 from tritonforge_generator.declared import DeclaredModel, PlacedError
+from tritonforge_generator.spec.numbers import Count, Size
 
 if TYPE_CHECKING:
     import pydantic
@@ -15,20 +16,19 @@ else:
     pydantic = require_extra("pydantic", "generator")
     Field = pydantic.Field
 
-Count = Annotated[int, Field(ge=1)]
-
 
 class WarmupInput(DeclaredModel):
     """``ModelWarmup.Input``: what one input of a sample holds; zeros when nothing is said."""
 
-    dims: tuple[Count, ...] | None = Field(  # rule W1: none may be open
+    dims: tuple[Size, ...] | None = Field(  # rule W1: none may be open
         default=None,
         description="Sizes without the batch; by default those of the samples that the model is proven with.",
     )
     zero_data: Literal[True] | None = Field(default=None, description="Zeros.")
     random_data: Literal[True] | None = Field(default=None, description="Random values; zeros for strings.")
     input_data_file: Path | None = Field(
-        default=None, description="An .npy file, or the raw bytes of the tensor with its batch; copied into warmup/."
+        default=None,
+        description="An .npy file, or the raw bytes, without the batch: every row holds it; copied into warmup/.",
     )
 
     @pydantic.model_validator(mode="after")

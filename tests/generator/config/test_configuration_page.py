@@ -49,7 +49,7 @@ def files_of(folder: Path) -> None:
     import numpy as np
 
     (folder / "names.txt").write_text("cat\ndog\nbird\n")
-    np.save(folder / "rows.npy", np.zeros((8, 4), np.float32))
+    np.save(folder / "row.npy", np.zeros(4, np.float32))
     np.save(folder / "sum.npy", np.zeros(4, np.float32))
 
 

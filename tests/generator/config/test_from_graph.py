@@ -42,6 +42,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "max_queue_size": {"dynamic_batching": {"default_queue_policy": {"max_queue_size": 0}}},
     "instance_group_cpu": {"instance_group": [{"kind": "KIND_CPU", "count": 3}]},
     "instance_group_gpus": {"instance_group": [{"kind": "KIND_GPU", "gpus": [0, 1]}, {"kind": "KIND_CPU"}]},
+    "instance_group_auto_gpus": {"instance_group": [{"gpus": [0]}]},
     "version_policy_latest": {"version_policy": {"latest": {"num_versions": 2}}},
     "version_policy_all": {"version_policy": {"all": {}}},
     "version_policy_specific": {"version_policy": {"specific": {"versions": [1, 3]}}},
@@ -101,7 +102,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "input_dims": {"input": [{"name": "x", "data_type": "TYPE_FP32", "dims": [2, 2]}]},
     "input_format": {"input": [{"name": "x", "dims": [2, 2, 1], "reshape": {"shape": [4]}, "format": "FORMAT_NHWC"}]},
     "output_reshape": {"output": [{"name": "y", "dims": [3, 1], "reshape": {"shape": [3]}}]},
-    "metric_tags": {"metric_tags": {"team": "vision", "cost centre": '7"'}},
+    "metric_tags": {"metric_tags": {"team": "vision", "cost_centre": '7"'}},
     "model_metrics": {
         "model_metrics": {
             "metric_control": [
@@ -319,6 +320,15 @@ def test_hostile_names_survive(tmp_path: Path) -> None:
     node = helper.make_node("Identity", [name], ["y"])
     config = config_of(graphs.save(tmp_path / "m.onnx", [node], [graphs.tensor(name)], [graphs.tensor("y")]))
     assert config.message.input[0].name == name
+
+
+def test_a_comment_is_one_line_whatever_a_graph_is_called(tmp_path: Path) -> None:
+    shape = ("batch\nmax_batch_size: 7", 4)
+    nodes = [helper.make_node("Identity", ["x"], ["y"])]
+    path = graphs.save(tmp_path / "m.onnx", nodes, [graphs.tensor("x", shape=shape)], [graphs.tensor("y", shape=shape)])
+    config = config_of(path)
+    assert config.message.max_batch_size == 32
+    assert "dims: [ 4 ]  # the graph's shape [batch max_batch_size: 7, 4] without" in config.text
 
 
 def test_refuses_a_batch_above_the_graph(tmp_path: Path) -> None:

@@ -22,6 +22,11 @@ SIZES = st.integers(1, 8)
 DELAYS = st.integers(0, 10**6)
 
 
+CHOSEN = {"L5", "L7", "L10", "V3"}
+"""Warnings of what a spec may ask for all the same: no batcher, preferred sizes below the largest, a format, a version
+that is not there yet."""
+
+
 def partly(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     """Mappings with any of the keys."""
     return st.fixed_dictionaries({}, optional=fields)
@@ -152,8 +157,8 @@ def check(config: ModelConfig, source: Path, folder: Path) -> None:
     for location, data in config.files.items():
         (folder / location).parent.mkdir(exist_ok=True)
         (folder / location).write_bytes(data)
-    assert [found for found in lint_model(folder) if found.severity == "error"] == []
-    assert [found for found in lint_model(folder, strict=True) if found.severity == "error"] == []
+    assert [found for found in lint_model(folder) if found.rule not in CHOSEN] == []
+    assert [found for found in lint_model(folder, strict=True) if found.rule not in CHOSEN] == []
 
 
 @pytest.fixture(scope="module")

@@ -150,7 +150,8 @@ def test_option_exists(flag: Flag) -> None:
         for part in key.split("."):
             if part == "execution_context_allocation_strategy":
                 break
-            nested = [one for one in (place, *place.get("anyOf", []), place.get("items", {})) if "$ref" in one]
+            inner = (place, *place.get("anyOf", []), *place.get("allOf", []), place.get("items", {}))
+            nested = [one for one in inner if "$ref" in one]
             if nested:
                 place = schema["$defs"][nested[0]["$ref"].rpartition("/")[2]]
             assert part in place["properties"], f"{key} of {flag.name}"
