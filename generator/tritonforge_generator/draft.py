@@ -66,6 +66,11 @@ class Draft:
         return self.typed.path if self.typed is not None else self.graph.source.path
 
     @property
+    def source_files(self) -> dict[str, str]:
+        """SHA-256 of the files of the graph that everything is made of, by name."""
+        return {one.location: one.sha256 for one in self.graph.source.files}
+
+    @property
     def verification(self) -> Verification:
         """The gates so far as an artifact."""
         return Verification(model=self.options.name, samples=self.reference.samples.origin, checks=tuple(self.checks))

@@ -44,11 +44,11 @@ def inputs_of(
     tools += BUILDING_TOOLS if options.platform in {"tensorrt", "auto"} else ()
     return {
         **dict(_source_files(options)),
-        **{f"spec {key}": value for key, value in _flat(options.model_dump(exclude={"source"}), "")},
+        **{f"spec {key}": value for key, value in _flat(options.model_dump(exclude={"source"}, by_alias=True), "")},
         **{
             f"spec environments.{name}.{key}": value
             for name, environment in (environments or {}).items()
-            for key, value in _flat(environment.model_dump(exclude_unset=True), "")
+            for key, value in _flat(environment.model_dump(exclude_unset=True, by_alias=True), "")
         },
         **({"spec server": server} if server is not None else {}),
         **{f"tool {name}": versions[name] for name in tools if name in versions},

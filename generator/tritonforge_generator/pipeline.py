@@ -20,6 +20,7 @@ from tritonforge_generator.config.from_graph import (
     plan_filenames,
 )
 from tritonforge_generator.config.tensors import gathers_elements
+from tritonforge_generator.dependents import refuse_broken_ensembles
 from tritonforge_generator.deploy import EmbeddedTriton
 from tritonforge_generator.draft import Draft
 from tritonforge_generator.environments import environment_checks, with_environments
@@ -27,17 +28,31 @@ from tritonforge_generator.errors import TensorRTMissingError
 from tritonforge_generator.graph import Graph, graph_from_source
 from tritonforge_generator.graph.preprocess import preprocessed_model
 from tritonforge_generator.hashing import sha256_of_file
-from tritonforge_generator.inputs import inputs_of
+from tritonforge_generator.inputs import inputs_of, is_code
 from tritonforge_generator.keeping import kept_by_hand
 from tritonforge_generator.made import manifest_of
-from tritonforge_generator.pipeline_ensemble import EnsembleDraft, Member, ordered_ensembles, verified_ensembles
+from tritonforge_generator.pipeline_ensemble import (
+    EnsembleDraft,
+    Member,
+    ordered_ensembles,
+    refuse_moved_models,
+    verified_ensembles,
+)
 from tritonforge_generator.plan import KnownPlan, Plan, Profile, plan_from_onnx, profiles_from_options
 from tritonforge_generator.plan.availability import require_tensorrt
 from tritonforge_generator.plan.containers import require_release
 from tritonforge_generator.plan.network import newest_opset
 from tritonforge_generator.precision import LIMITS, TypedGraph
 from tritonforge_generator.python_model import declared_python, graph_of_python, reference_of_python
-from tritonforge_generator.repository import Manifest, ModelFolder, ModelVersion, Side, StagedModel, stage_model
+from tritonforge_generator.repository import (
+    ModelFolder,
+    ModelVersion,
+    Side,
+    StagedModel,
+    remove_leftovers,
+    stage_model,
+    swap_all,
+)
 from tritonforge_generator.source import (
     DEFAULT_OPSET,
     SourceModel,
@@ -118,15 +133,20 @@ def generate(
         TritonforgeError: The first refusal. No model of the spec was published then.
     """
     ordered = ordered_ensembles(spec)
+    remove_leftovers(spec.repository)
     staged = partial(stage_model, spec.repository, overwrite=overwrite, on_conflict=on_conflict)
     with ExitStack() as opened:
         chosen = [with_platform(options, spec.server) for options in spec.models]  # refuses before any work is done
         drafts = []
-        for options, note in chosen:
-            work = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="tritonforge-model-")))
-            draft = drafted(options, work, ModelFolder(spec.repository / options.name), note, on_stage)
-            draft.staged = opened.enter_context(staged(options.name, version=options.version))
+        for declared, (options, note) in zip(spec.models, chosen, strict=True):
+            place = opened.enter_context(staged(options.name, version=options.version))
             environments = spec.environments_of(options.name)
+            place.record["inputs"] = inputs_of(declared, spec.server, environments)  # before they are read
+            work = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="tritonforge-model-")))
+            draft = drafted(options, work, place.live, note, on_stage)
+            draft.staged = place
+            if is_code(declared):
+                place.record["export"] = draft.source_files
             _keep_hand_edits(draft, environments)
             _verify(draft, spec.server, on_stage)
             draft.checks += environment_checks(draft.staged, environments)
@@ -135,18 +155,18 @@ def generate(
             _check_served(drafts[first : first + SERVED_AT_ONCE], on_stage)
         for draft in drafts:
             draft.verification.raise_if_failed()
-        for declared, draft in zip(spec.models, drafts, strict=True):
-            draft.staged.record["inputs"] = inputs_of(declared, spec.server, spec.environments_of(declared.name))
-        manifests = [_manifest(draft) for draft in drafts]
-        members = {
-            draft.options.name: _member(draft, manifest)  # refuses before the first model is published
-            for draft, manifest in zip(drafts, manifests, strict=True)
-        }
+        models = [(draft, _prepared(draft, on_stage)) for draft in drafts]
+        members = {draft.options.name: _member(draft, version) for draft, version in models}
         ensembles = verified_ensembles(
             spec, ordered, members, opened, staged=staged, serve_check=serve_check, on_stage=on_stage
         )
-        models = [_published(draft, manifest, on_stage) for draft, manifest in zip(drafts, manifests, strict=True)]
-        return [*models, *(_published_ensemble(draft, manifest, on_stage) for draft, manifest in ensembles)]
+        members |= {draft.options.name: Member(staged=draft.staged, new=version.new) for draft, version in ensembles}
+        refuse_broken_ensembles(spec.repository, members)
+        for ensemble, _ in ensembles:
+            refuse_moved_models(ensemble, spec.repository, members)
+        made: list[tuple[Draft | EnsembleDraft, ModelVersion]] = [*models, *ensembles]
+        swap_all([draft.staged for draft, version in made if version.new])
+        return [_generated(draft, version) for draft, version in made]
 
 
 def with_platform(options: ModelOptions, server: str | None) -> tuple[ModelOptions, str]:
@@ -168,14 +188,25 @@ def with_platform(options: ModelOptions, server: str | None) -> tuple[ModelOptio
     return options.model_copy(update={"platform": "tensorrt"}), note
 
 
-def drafted(options: ModelOptions, work: Path, live: ModelFolder, note: str, on_stage: OnStage) -> Draft:
-    """Go from the source to the configuration."""
+def drafted(
+    options: ModelOptions,
+    work: Path,
+    live: ModelFolder,
+    note: str,
+    on_stage: OnStage,
+    *,
+    opset: int | None = None,
+) -> Draft:
+    """Go from the source to the configuration.
+
+    A function is exported in ``opset``, by default in the newest that the target takes.
+    """
     if options.platform == "python":
         return _python_draft(options, work, live, on_stage)
     stage_s: dict[Stage, float] = {}
     name = options.name
     with timed(name, "source", stage_s, on_stage):
-        source = source_from_reference(options.source, work, opset=_opset(options))
+        source = source_from_reference(options.source, work, opset=opset or _opset(options))
     network = source.path
     with timed(name, "graph", stage_s, on_stage):
         if options.preprocess is not None:
@@ -328,6 +359,7 @@ def _verify(draft: Draft, server: str | None, on_stage: OnStage) -> None:
         if draft.plan is not None:
             _add_plans(draft, draft.plan)
             staged.write_config(draft.config.text, draft.config.files)
+            staged.carry_over()
             draft.checks += plan_checks(
                 draft.plan,
                 draft.graph.source.path,
@@ -340,11 +372,13 @@ def _verify(draft: Draft, server: str | None, on_stage: OnStage) -> None:
         elif draft.options.platform == "python":
             _add_files(draft.graph.source, PYTHON_FILENAME, staged)
             staged.write_config(draft.config.text, draft.config.files)
+            staged.carry_over()
             draft.checks.append(lint_check(staged.folder.path))
         else:
             typed = source_from_path(draft.network) if draft.typed is not None else draft.graph.source
             _add_files(typed, MODEL_FILENAME, staged)
             staged.write_config(draft.config.text, draft.config.files)
+            staged.carry_over()
             draft.checks += offline_checks(
                 draft.reference,
                 staged.version_path / MODEL_FILENAME,
@@ -375,26 +409,29 @@ def _add_files(source: SourceModel, name: str, staged: StagedModel) -> None:
         staged.add_file(beside.path, beside.location, sha256=beside.sha256)
 
 
-def _member(draft: Draft, manifest: Manifest) -> Member:
+def _prepared(draft: Draft, on_stage: OnStage) -> ModelVersion:
+    """Make a model ready to be published, or find that it is."""
+    with timed(draft.options.name, "publish", draft.stage_s, on_stage):
+        manifest = manifest_of(
+            draft.staged,
+            draft.options,
+            draft.graph,
+            draft.config,
+            draft.verification,
+            typed=draft.typed,
+            plan=draft.plan,
+        )
+        return draft.staged.prepare(manifest)
+
+
+def _member(draft: Draft, version: ModelVersion) -> Member:
     """A model as the ensembles of its spec will find it."""
     stand_in = None
     if draft.plan is not None:
         precision = draft.options.plan_precision
         limit = precision.max_relative_error or LIMITS[precision.type]
-        stand_in = StandIn(path=draft.network, max_relative_error=limit)
-    return Member(staged=draft.staged, new=draft.staged.same_version(manifest) is None, stand_in=stand_in)
-
-
-def _manifest(draft: Draft) -> Manifest:
-    return manifest_of(
-        draft.staged,
-        draft.options,
-        draft.graph,
-        draft.config,
-        draft.verification,
-        typed=draft.typed,
-        plan=draft.plan,
-    )
+        stand_in = StandIn(path=draft.network, version=version.version, max_relative_error=limit)
+    return Member(staged=draft.staged, new=version.new, stand_in=stand_in)
 
 
 def _check_served(drafts: Sequence[Draft], on_stage: OnStage) -> None:
@@ -426,29 +463,14 @@ def _served_checks(draft: Draft, targets: Sequence[str]) -> list[Check]:
     return [served_check(name, draft.reference, targets, max_batch_size=draft.max_batch_size, config=config)]
 
 
-def _published(draft: Draft, manifest: Manifest, on_stage: OnStage) -> Generated:
-    with timed(draft.options.name, "publish", draft.stage_s, on_stage):
-        version = draft.staged.publish(manifest)
+def _generated(draft: Draft | EnsembleDraft, version: ModelVersion) -> Generated:
+    model = draft if isinstance(draft, Draft) else None
     return Generated(
         version=version,
-        graph=draft.graph,
+        graph=model.graph if model is not None else None,
         config=draft.config,
         verification=draft.verification,
-        typed=draft.typed,
-        plan=draft.plan,
-        stage_s=dict(draft.stage_s),
-    )
-
-
-def _published_ensemble(draft: EnsembleDraft, manifest: Manifest, on_stage: OnStage) -> Generated:
-    with timed(draft.options.name, "publish", draft.stage_s, on_stage):
-        version = draft.staged.publish(manifest)
-    return Generated(
-        version=version,
-        graph=None,
-        config=draft.config,
-        verification=draft.verification,
-        typed=None,
-        plan=None,
+        typed=model.typed if model is not None else None,
+        plan=model.plan if model is not None else None,
         stage_s=dict(draft.stage_s),
     )

@@ -22,9 +22,10 @@ from tritonforge_generator.ensemble import (
     model_config_from_ensemble,
     options_from_config,
 )
+from tritonforge_generator.errors import RepositoryError
 from tritonforge_generator.keeping import kept_by_hand
 from tritonforge_generator.made import ensemble_manifest_of
-from tritonforge_generator.repository import Manifest, ModelRepository, StagedModel
+from tritonforge_generator.repository import ModelFolder, ModelRepository, ModelVersion, StagedModel
 from tritonforge_generator.repository.layout import CONFIG_FILENAME
 from tritonforge_generator.spec import EnsembleOptions, ForgeSpec
 from tritonforge_generator.stages import OnStage, Stage, timed
@@ -98,10 +99,6 @@ class EnsembleDraft:
         samples = reference.samples.origin if reference is not None else "drawn for the server alone"
         return Verification(model=self.options.name, samples=samples, checks=tuple(self.checks))
 
-    def manifest(self) -> Manifest:
-        """What is recorded of it."""
-        return ensemble_manifest_of(self.staged, self.options, self.ensemble, self.models, self.verification)
-
 
 def ordered_ensembles(spec: ForgeSpec) -> list[EnsembleOptions]:
     """The ensembles of a spec in the order in which they are made; refuses before any work is done.
@@ -125,8 +122,8 @@ def verified_ensembles(
     serve_check: bool,
     staged: Callable[..., AbstractContextManager[StagedModel]],
     on_stage: OnStage,
-) -> list[tuple[EnsembleDraft, Manifest]]:
-    """Stage and verify ensembles; nothing is published.
+) -> list[tuple[EnsembleDraft, ModelVersion]]:
+    """Stage and verify ensembles, and make them ready to be published.
 
     Args:
         spec: What to generate.
@@ -138,7 +135,7 @@ def verified_ensembles(
         on_stage: Told when a stage begins.
 
     Returns:
-        Each with what is recorded of it.
+        Each with the version that it will be.
 
     Raises:
         TritonforgeError: The first refusal.
@@ -153,10 +150,16 @@ def verified_ensembles(
         if serve_check:
             _check_served(draft, on_stage)
         draft.verification.raise_if_failed()
-        manifest = draft.manifest()
-        known[options.name] = Member(staged=model, new=model.same_version(manifest) is None)
-        made.append((draft, manifest))
+        version = _prepared(draft, on_stage)
+        known[options.name] = Member(staged=model, new=version.new)
+        made.append((draft, version))
     return made
+
+
+def _prepared(draft: EnsembleDraft, on_stage: OnStage) -> ModelVersion:
+    with timed(draft.options.name, "publish", draft.stage_s, on_stage):
+        staged, verification = draft.staged, draft.verification
+        return staged.prepare(ensemble_manifest_of(staged, draft.options, draft.ensemble, draft.models, verification))
 
 
 def derive(draft: EnsembleDraft, repository: Path, members: Mapping[str, Member], on_stage: OnStage) -> None:
@@ -176,35 +179,87 @@ def derive(draft: EnsembleDraft, repository: Path, members: Mapping[str, Member]
         if rows:  # what is proven is what will be served
             _derive_from(options_from_config(draft.config.message, options.verify), draft, repository, members)
         staged.write_config(draft.config.text)
-        linked_model(draft.repository / options.name, [staged.folder.path])
+        linked_model(draft.repository / options.name, [staged.folder.path, staged.live.path])
 
 
 def _derive_from(
     options: EnsembleOptions, draft: EnsembleDraft, repository: Path, members: Mapping[str, Member]
 ) -> None:
     names = {step.model_name for step in options.steps}
-    draft.models = _assembled(draft.repository, repository, names, members)
+    assemble(draft.repository, repository, names, members)
+    draft.models = composing_models(draft.repository, names, of=options.name)
     draft.ensemble = ensemble_from_options(options, draft.models)
 
 
-def _assembled(
-    target: Path, repository: Path, names: Collection[str], members: Mapping[str, Member]
-) -> dict[str, ComposingModel]:
-    """Put everything that an ensemble is made of into one repository, as it will be once all is published."""
-    target.mkdir(exist_ok=True)
+def refuse_moved_models(draft: EnsembleDraft, repository: Path, members: Mapping[str, Member]) -> None:
+    """Make sure that the models that others publish are those that an ensemble was proven with.
+
+    Args:
+        draft: The ensemble.
+        repository: Where models are published.
+        members: The spec's models by name, which nobody else can publish now.
+
+    Raises:
+        RepositoryError: One has another version or configuration now.
+    """
+    for name in set(draft.models) - set(members):
+        proven, now = (ModelFolder(root / name) for root in (draft.repository, repository))
+        if proven.versions != now.versions or _config_of(proven) != _config_of(now):
+            raise RepositoryError(
+                f"model '{name}' changed while ensemble '{draft.options.name}' was proven",
+                expected="nobody to publish it meanwhile",
+                got=f"versions {now.versions} after {proven.versions}, or another configuration",
+                action="Generate again.",
+            )
+
+
+def _config_of(model: ModelFolder) -> bytes:
+    return model.config_path.read_bytes() if model.config_path.is_file() else b""
+
+
+def assemble(target: Path, repository: Path, names: Collection[str], members: Mapping[str, Member]) -> None:
+    """Put models and all that they are made of into one repository by links, as they will be once all is published.
+
+    Args:
+        target: The repository to make.
+        repository: Where models are published.
+        names: The models.
+        members: The spec's models by name.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    for name in names_below(repository, names, members):
+        linked_model(target / name, _folders(repository, name, members))
+
+
+def names_below(repository: Path, names: Collection[str], members: Mapping[str, Member]) -> list[str]:
+    """Models, and those that they are made of in turn, as far as they are there.
+
+    Args:
+        repository: Where models are published.
+        names: The models.
+        members: The spec's models by name.
+    """
+    found: list[str] = []
     waiting = sorted(names)
     while waiting:
         name = waiting.pop()
-        folders = members[name].folders if name in members else [repository / name]
-        if (target / name).exists() or not folders[0].is_dir():
-            continue
-        linked_model(target / name, folders)
-        waiting += _step_names(target / name / CONFIG_FILENAME)
-    return composing_models(target, names)
+        folder = _folders(repository, name, members)[0]
+        if name not in found and folder.is_dir():
+            found.append(name)
+            waiting += step_names(folder / CONFIG_FILENAME)
+    return found
 
 
-def _step_names(config: Path) -> list[str]:
-    """The models of an ensemble's steps; none of another model, or where the config cannot be read."""
+def _folders(repository: Path, name: str, members: Mapping[str, Member]) -> list[Path]:
+    return members[name].folders if name in members else [repository / name]
+
+
+def step_names(config: Path) -> list[str]:
+    """The models of an ensemble's steps; none of another model, or where the config cannot be read.
+
+    Args:
+        config: Its ``config.pbtxt``.
+    """
     from google.protobuf import text_format
 
     try:
@@ -234,10 +289,13 @@ def linked_model(folder: Path, sources: Sequence[Path]) -> None:
 
 
 def _link(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    real = Path(source).resolve()  # a relative link would lead elsewhere from the target
+    if not real.exists():
+        return  # nor is it there for the server
     try:
-        os.link(source, target)
+        os.link(real, target)
     except OSError:  # a file system without hard links
-        shutil.copy2(source, target)
+        shutil.copy2(real, target)
 
 
 def _verify(draft: EnsembleDraft, members: Mapping[str, Member], on_stage: OnStage) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from tritonforge_generator.environments import FOLDER, with_environments
 from tritonforge_generator.errors import TensorRTMissingError
 from tritonforge_generator.hashing import sha256_of_file
 from tritonforge_generator.inputs import changed_inputs, inputs_of, is_code
-from tritonforge_generator.keeping import kept_by_hand
+from tritonforge_generator.keeping import DROPPED_CHECK, KEPT_CHECK, kept_by_hand
 from tritonforge_generator.made import composing_versions
 from tritonforge_generator.pipeline import drafted, profiles_of, with_platform
 from tritonforge_generator.pipeline_ensemble import EnsembleDraft, Member, derive, ordered_ensembles
@@ -26,6 +27,7 @@ from tritonforge_generator.repository import Manifest, ModelFolder, Side, Staged
 from tritonforge_generator.repository.layout import CONFIG_FILENAME
 from tritonforge_generator.spec import EnsembleOptions, ForgeSpec, ModelOptions
 from tritonforge_generator.stages import OnStage
+from tritonforge_generator.verify import Check
 
 FileChange = Literal["added", "replaced", "removed", "unknown before a build", "not as recorded"]
 
@@ -39,16 +41,19 @@ class Preview:
 
     Attributes:
         model: Its name.
+        changed: Whether ``generate`` would publish, or may.
         version: The version that would be published, or that is there already.
         before: The configuration's text now; empty where there is none.
         after: Its text then.
         files: What would happen to the files, by path in the model's folder.
         environments: By place, the texts of other configurations now and then.
         inputs: Inputs that changed since the newest version was made; ``None`` where they were not recorded.
-        kept: Rows that name what was written by hand.
+        kept: Rows that name what was written by hand and is kept.
+        dropped: Rows that name what was written by hand and goes.
     """
 
     model: str
+    changed: bool
     version: int
     before: str
     after: str
@@ -56,11 +61,7 @@ class Preview:
     environments: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     inputs: tuple[str, ...] | None = None
     kept: tuple[str, ...] = ()
-
-    @property
-    def changed(self) -> bool:
-        """Whether ``generate`` would publish, or may, or a published file is not the one that it made."""
-        return self.before != self.after or bool(self.files)
+    dropped: tuple[str, ...] = ()
 
     def diff(self) -> str:
         """The change of the configurations as a unified diff; empty where there is none."""
@@ -77,6 +78,7 @@ class Preview:
             "files": dict(self.files),
             "inputs": list(self.inputs) if self.inputs is not None else None,
             "kept": list(self.kept),
+            "dropped": list(self.dropped),
         }
 
 
@@ -111,12 +113,12 @@ def preview(
         TritonforgeError: What ``generate`` would refuse before its gates.
     """
     ordered = ordered_ensembles(spec)
-    with tempfile.TemporaryDirectory(prefix="tritonforge-preview-") as folder:
+    with tempfile.TemporaryDirectory(prefix=".tritonforge-preview-", dir=_place(spec)) as folder:
         work, members, previews = Path(folder), dict[str, Member](), []
         for options in spec.models:
             on_stage(options.name, "compare")
             staged = _staged(spec, options, work, overwrite=overwrite, on_conflict=on_conflict)
-            known = _unchanged(options, spec, staged.live) if frozen else None
+            known = _unchanged(options, spec, staged) if frozen else None
             one = known or _preview_of_model(options, spec, staged, work, on_stage)
             members[options.name] = Member(staged=staged, new=one.changed)
             previews.append(one)
@@ -127,6 +129,12 @@ def preview(
             members[ensemble.name] = Member(staged=staged, new=one.changed)
             previews.append(one)
     return previews
+
+
+def _place(spec: ForgeSpec) -> Path | None:
+    """Where ensembles are put together by links: beside the repository, as elsewhere their models would be copied."""
+    beside = spec.repository.resolve().parent
+    return beside if spec.ensembles and os.access(beside, os.W_OK) else None
 
 
 def _staged(
@@ -140,32 +148,30 @@ def _staged(
     return StagedModel(folder=folder, live=live, version=number, overwrite=overwrite, on_conflict=on_conflict)
 
 
-def _newest(live: ModelFolder) -> Manifest | None:
-    return live.manifest(live.versions[-1]) if live.versions else None
-
-
-def _unchanged(options: ModelOptions, spec: ForgeSpec, live: ModelFolder) -> Preview | None:
+def _unchanged(options: ModelOptions, spec: ForgeSpec, staged: StagedModel) -> Preview | None:
     """What is there, if it is as recorded and would be made of the same again."""
-    recorded = _newest(live)
+    recorded, live = staged.rival(), staged.live
     if recorded is None or is_code(options) or _changed_inputs(options, spec, recorded) != ():
         return None
     config = live.config_path
-    if not config.is_file() or sha256_of_file(config) != recorded.config_sha256 or _damaged(live, recorded):
+    if not config.is_file() or sha256_of_file(config) != recorded.config_sha256 or live.changed_files(recorded):
         return None
     text = live.config_path.read_text(encoding="utf-8")
-    return Preview(model=options.name, version=recorded.version, before=text, after=text, files={}, inputs=())
+    return Preview(
+        model=options.name, changed=False, version=recorded.version, before=text, after=text, files={}, inputs=()
+    )
 
 
 def _preview_of_model(
     declared: ModelOptions, spec: ForgeSpec, staged: StagedModel, work: Path, on_stage: OnStage
 ) -> Preview:
-    recorded = _newest(staged.live)
+    recorded = staged.rival()
     options, note = _platform(declared, spec.server)
     is_built = options.platform == "tensorrt" or options.precision_options is not None
     light = options.model_copy(update={"platform": "onnxruntime", "precision": None}) if is_built else options
     place = work / "drafts" / options.name
     place.mkdir(parents=True)
-    draft = drafted(light, place, staged.live, note, on_stage)
+    draft = drafted(light, place, staged.live, note, on_stage, opset=_opset(recorded) if is_built else None)
     draft.staged = staged
     profiles = profiles_of(draft) if options.platform == "tensorrt" else ()
     config = _config(draft, options, profiles, recorded) if is_built else draft.config
@@ -175,14 +181,22 @@ def _preview_of_model(
     )
     staged.write_config(config.text, config.files)  # for the ensembles that are made of it
     inputs = _changed_inputs(declared, spec, recorded)
-    files: Mapping[str, str | None] = _source_files(draft)
-    if is_built and recorded is not None and inputs == () and not is_code(declared):
+    if recorded is not None and inputs is not None and is_code(declared):
+        same = recorded.made.get("export") == draft.source_files
+        inputs += () if same else (f"source: {declared.source} exports another graph, or none is recorded",)
+    files: Mapping[str, str | None] = _served_files(draft)
+    if is_built and recorded is not None and inputs == ():
         files = recorded.files  # the same would be made again
     elif is_built:
         known = set(recorded.files) if recorded is not None else set()
         files = dict.fromkeys(known | {config.message.default_model_filename})
-    kept = [row.summary for row in (*rows, *more)]
-    return _compared(staged, config, files, recorded, inputs=inputs, kept=kept)
+    return _compared(staged, config, files, recorded, inputs=inputs, rows=[*rows, *more])
+
+
+def _opset(recorded: Manifest | None) -> int | None:
+    """The opset of the graph that a version was made of: TensorRT decided, and need not be here."""
+    opset = recorded.graph.get("opsets", {}).get("") if recorded is not None else None
+    return int(opset) if opset is not None else None
 
 
 def _changed_inputs(options: ModelOptions, spec: ForgeSpec, recorded: Manifest | None) -> tuple[str, ...] | None:
@@ -214,7 +228,8 @@ def _config(draft: Draft, options: ModelOptions, profiles: Sequence[Profile], re
     )
 
 
-def _source_files(draft: Draft) -> dict[str, str]:
+def _served_files(draft: Draft) -> dict[str, str]:
+    """The files of a version whose graph is only copied."""
     source = draft.graph.source
     name = PYTHON_FILENAME if draft.options.platform == "python" else MODEL_FILENAME
     return {name: source.file.sha256, **{one.location: one.sha256 for one in source.external_data}}
@@ -225,14 +240,15 @@ def _preview_of_ensemble(
 ) -> Preview:
     draft = EnsembleDraft(options, staged, staged.folder.path.parent / ".served")
     derive(draft, spec.repository, members, on_stage)
-    recorded = _newest(staged.live)
+    recorded = staged.rival()
     moved = recorded is not None and recorded.composing != composing_versions(draft.ensemble, draft.models)
     changes = [f"the versions of its models, or their files: {', '.join(sorted(draft.models))}"] if moved else []
-    one = _compared(staged, draft.config, {}, recorded, kept=[check.summary for check in draft.checks])
+    one = _compared(staged, draft.config, {}, recorded, rows=draft.checks)
     if not moved:
         return one
+    staged.refuse_losses()
     files: dict[str, FileChange] = {**one.files, f"{staged.version}/": "added"}
-    return replace(one, version=staged.version, files=files, inputs=tuple(changes))
+    return replace(one, changed=True, version=staged.version, files=files, inputs=tuple(changes))
 
 
 def _compared(
@@ -242,13 +258,16 @@ def _compared(
     recorded: Manifest | None,
     *,
     inputs: tuple[str, ...] | None = None,
-    kept: list[str],
+    rows: Sequence[Check],
 ) -> Preview:
-    """Hold what would be there against what is there; a hash that is ``None`` is not known before a build."""
+    """Hold what would be there against what is there; a hash that is ``None`` is not known before a build.
+
+    Raises:
+        RepositoryError: What would be there may not take the place of what is there.
+    """
     live = staged.live
     then = recorded.files if recorded is not None else {}
     beside = {location: sha256(data).hexdigest() for location, data in config.files.items()}
-    files: dict[str, FileChange] = {}
     changes = _changes(then, now)
     text = _text_of(live.config_path)
     same = recorded is not None and sha256(config.text.encode()).hexdigest() == recorded.config_sha256
@@ -259,39 +278,31 @@ def _compared(
         for location in others
         if location.startswith(f"{FOLDER}/")
     }
-    is_new = bool(changes) or bool(others) or text != after or recorded is None
-    number = staged.version if is_new or recorded is None else recorded.version
-    if recorded is None and not now:
-        files[f"{number}/"] = "added"
-    files |= {f"{number}/{name}": change for name, change in changes.items()}
-    if recorded is not None:
-        damaged = (name for name in _damaged(live, recorded) if not name.startswith(f"{FOLDER}/"))
-        files |= dict.fromkeys(damaged, "not as recorded")
+    damaged = staged.damaged(recorded) if recorded is not None else []
+    is_new = not same or text != after or bool({**changes, **others}) or bool(damaged)
+    if is_new and None not in now.values():
+        staged.refuse_losses()
+    number = recorded.version if recorded is not None and not is_new else staged.version
+    files: dict[str, FileChange] = {f"{number}/{name}": change for name, change in changes.items()}
+    files |= {**others, **dict.fromkeys(damaged, "not as recorded")}
+    if is_new and not files and (recorded is None or text == after):
+        files[f"{number}/"] = "added"  # nothing else tells
     return Preview(
         model=live.name,
+        changed=is_new,
         version=number,
         before=text,
         after=after,
-        files=files | others,
+        files=files,
         environments=environments,
         inputs=inputs,
-        kept=tuple(kept),
+        kept=tuple(row.summary for row in rows if row.name.startswith(KEPT_CHECK)),
+        dropped=tuple(row.summary for row in rows if row.name.startswith(DROPPED_CHECK)),
     )
 
 
 def _text_of(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-
-
-def _damaged(live: ModelFolder, recorded: Manifest) -> list[str]:
-    """Files of the newest version that are not what was published."""
-    found = {f"{recorded.version}/{name}": digest for name, digest in recorded.files.items()}
-    found |= recorded.model_files
-    return [
-        name
-        for name, digest in found.items()
-        if not (live.path / name).is_file() or sha256_of_file(live.path / name) != digest
-    ]
 
 
 def _changes(then: Mapping[str, str], now: Mapping[str, str | None]) -> dict[str, FileChange]:

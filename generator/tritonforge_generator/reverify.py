@@ -202,7 +202,7 @@ def _check(subject: _Subject, asked: _Asked) -> None:
     subject.checks.append(_manifest_check(subject))
     try:
         config = model_config_from_text(folder.config_path.read_text(encoding="utf-8"))
-    except text_format.ParseError:
+    except (UnicodeDecodeError, text_format.ParseError):
         subject.checks.append(lint_check(folder.path))  # says where
         return
     subject.config, subject.max_batch_size = config, config.max_batch_size
@@ -233,15 +233,7 @@ def _manifest_check(subject: _Subject) -> Check:
     folder, version, manifest = subject.folder, subject.version, subject.manifest
     if manifest is None:
         return Check(name=name, passed=False, summary=f"version {version} has no manifest.json; generate it again")
-    recorded = {
-        location: (folder.path / str(version) / location, sha256) for location, sha256 in manifest.files.items()
-    }
-    recorded |= {location: (folder.path / location, sha256) for location, sha256 in manifest.model_files.items()}
-    changed = [
-        location
-        for location, (path, sha256) in recorded.items()
-        if not path.is_file() or sha256_of_file(path) != sha256
-    ]
+    changed = [location.removeprefix(f"{version}/") for location in folder.changed_files(manifest)]
     if sha256_of_file(folder.config_path) != manifest.config_sha256:
         changed.append("config.pbtxt")
     summary = f"version {version}: " + (f"changed or missing: {', '.join(changed)}" if changed else "all hashes match")

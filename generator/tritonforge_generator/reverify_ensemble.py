@@ -41,7 +41,8 @@ def proof_of_published(
         GraphError: A step does not run on what the steps before it made.
     """
     repository = folder.path.parent
-    models = composing_models(repository, [step.model_name for step in config.ensemble_scheduling.step])
+    names = [step.model_name for step in config.ensemble_scheduling.step]
+    models = composing_models(repository, names, of=folder.name)
     ensemble = ensemble_from_options(options_from_config(config, options), models)
     if manifest is not None:
         checks.append(_composing_check(ensemble, models, manifest))

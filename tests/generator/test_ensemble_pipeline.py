@@ -249,3 +249,43 @@ def test_a_newer_version_of_a_step_is_proven_and_told(tmp_path: Path) -> None:
         "'score' runs version 2 now, made with 1"
         in {check.name: check.summary for check in one.checks}["its steps are those of the manifest"]
     )
+
+
+def test_a_plan_of_another_version_is_not_stood_in_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graph is that of the plan which is published now, and the step asks for the one before."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    graphs.identity(tmp_path / "copy.onnx", shape=("batch", 4))
+    models = MODELS.replace("max_batch_size: 8", "max_batch_size: 8, platform: tensorrt, version_policy: {all: {}}")
+    with stand_in_tensorrt():
+        stand_in_graphs.negation(tmp_path / "score.onnx")
+        made(tmp_path, models)
+        stand_in_graphs.negation(tmp_path / "score.onnx", name="other")
+        one = made(tmp_path, models + ENSEMBLES.replace("score,", "score, model_version: 1,"))["both"]
+    checks = {check.name: check for check in one.verification.checks}
+    assert checks["it answers like the chain of its steps"].verdict == "skipped"
+    assert list(manifest_of(tmp_path, "both", 1).composing["score"]) == ["1"]
+
+
+def test_models_may_be_links_by_their_way(tmp_path: Path) -> None:
+    """Files of a published step that are links, relative to where they lie."""
+    sources(tmp_path)
+    made(tmp_path, MODELS)
+    path = tmp_path / "repo" / "score" / "1" / "model.onnx"
+    path.rename(tmp_path / "kept.onnx")
+    path.symlink_to("../../../kept.onnx")
+    (path.parent / "nowhere").symlink_to("absent")
+    assert made(tmp_path, ENSEMBLES)["both"].verification.passed
+
+
+def test_a_step_that_is_published_meanwhile_is_not_what_was_proven(tmp_path: Path) -> None:
+    sources(tmp_path)
+    made(tmp_path, MODELS)
+
+    def meanwhile(model: str, stage: str) -> None:
+        if (model, stage) == ("both", "publish"):
+            sources(tmp_path, seed=1)
+            made(tmp_path, MODELS)
+
+    with pytest.raises(RepositoryError, match="model 'score' changed while ensemble 'both' was proven"):
+        generate(spec_from(tmp_path, ENSEMBLES), serve_check=False, on_stage=meanwhile)
+    assert made(tmp_path, ENSEMBLES)["both"].verification.passed

@@ -187,3 +187,13 @@ def test_a_real_triton_serves_an_environment(sourced: Path) -> None:
         config = model_config_from_text((sourced / "repo" / "m" / "configs" / "staging.pbtxt").read_text())
         check = served_check("m", reference, [server.grpc_url, server.http_url], max_batch_size=4, config=config)
     assert check.passed, check.summary
+
+
+def test_a_configuration_that_people_put_beside_those_of_the_spec_stays(sourced: Path) -> None:
+    folder = generate_one(sourced).version.folder.path / "configs"
+    (folder / "canary.pbtxt").write_text('name: "m"\n')
+    (folder / "production.pbtxt").unlink()
+    (one,) = preview(spec_from(sourced))
+    assert dict(one.files) == {"configs/production.pbtxt": "not as recorded"}
+    assert generate_one(sourced).version.version == 2
+    assert sorted(path.name for path in folder.iterdir()) == ["canary.pbtxt", "production.pbtxt", "staging.pbtxt"]

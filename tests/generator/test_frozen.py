@@ -117,3 +117,24 @@ def test_a_converted_model_of_another_source_fails_before_it_is_built(tmp_path: 
     graphs.linear(tmp_path / "m.onnx", seed=1)
     one = frozen(tmp_path, precision="FP16")
     assert (one.changed, dict(one.files)) == (True, {"2/model.onnx": "unknown before a build"})
+
+
+PLACED = """
+repository: repo
+models:
+  - name: m
+    source: m.onnx
+    precision: FP16
+    instance_group: [{rate_limiter: {resources: [{name: memory, global: true}]}}]
+environments:
+  staging: {m: {instance_group: [{count: 1}]}}
+"""
+
+
+def test_where_the_repository_lies_is_no_input(tmp_path: Path) -> None:
+    graphs.linear(tmp_path / "m.onnx")
+    (tmp_path / "tritonforge.yaml").write_text(PLACED)
+    assert tritonforge(tmp_path, "generate", "tritonforge.yaml", "--no-serve-check").returncode == 0
+    (tmp_path / "repo").rename(tmp_path / "elsewhere")
+    done = tritonforge(tmp_path, "generate", "tritonforge.yaml", "--frozen", "--repository", "elsewhere")
+    assert (done.returncode, done.stdout) == (0, "m: unchanged, version 1\n"), done.stderr

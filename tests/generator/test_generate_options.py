@@ -43,10 +43,10 @@ def generated_of(folder: Path, models: dict[str, dict[str, Any]], *, serve_check
 def served_models(folder: Path) -> dict[str, dict[str, Any]]:
     linear, float_steps = graphs.linear(folder / "linear.onnx"), graphs.steps(folder / "float.onnx")
     bool_steps = graphs.steps(folder / "bool.onnx", TensorProto.BOOL, TensorProto.INT32)
-    np.save(folder / "rows.npy", np.ones((3, 4), np.float32))
+    np.save(folder / "row.npy", np.ones(4, np.float32))
     group = {"kind": "KIND_MODEL", "name": "mine", "host_policy": "cpu", "count": 2}
     resources = [{"name": "R", "count": 2, "global": True}]
-    from_file = {"name": "file", "batch_size": 3, "inputs": {"x": {"input_data_file": str(folder / "rows.npy")}}}
+    from_file = {"name": "file", "batch_size": 3, "inputs": {"x": {"input_data_file": str(folder / "row.npy")}}}
     return {
         "priorities": {
             "source": linear,

@@ -145,3 +145,19 @@ def test_the_command_names_what_it_kept(edited: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert KEPT_CHECK in done.stdout
     assert "instance_group[0].count: 3 (the spec gives 2)" in done.stdout
+
+
+def test_texts_of_several_lines_are_no_lines_of_the_configuration(edited: Path) -> None:
+    """What Unicode takes for an end of line, protobuf does not."""
+    owner = {"parameters": {"owner": "Anna\u2028vision\x85\x0b"}}
+    generate_one(edited, **owner)
+    again = generate_one(edited, **owner, max_batch_size=16)
+    assert again.config.message.parameters["owner"].string_value == "Anna\u2028vision\x85\x0b"
+    assert again.config.message.instance_group[0].count == 3
+
+
+def test_a_text_that_cannot_be_read_is_overwritten_as_its_error_says(edited: Path) -> None:
+    (edited / "repo" / "m" / "config.pbtxt").write_text("{")
+    with pytest.raises(RepositoryError, match=r"cannot be read.*--overwrite"):
+        generate_one(edited)
+    assert summary_of(generate_one(edited, overwrite=True), DROPPED_CHECK) == "the whole text: it cannot be read"

@@ -172,3 +172,11 @@ def test_pixels_in_half_precision_are_served_like_the_source(tmp_path: Path, net
     (found,) = verify_repository(repository, source=network)
     assert found.passed
     assert found.checks[-1].name == "a real Triton serves the same answers"
+
+
+def test_a_configuration_that_is_no_text_fails_its_model(tmp_path: Path, network: Path) -> None:
+    repository = published(tmp_path, network)
+    (repository / "m" / "config.pbtxt").write_bytes(b'name: "\xff"')
+    found = verified(repository)
+    assert not found.passed
+    assert not checks_of(found)[RULES].passed

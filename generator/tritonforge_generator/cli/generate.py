@@ -61,7 +61,7 @@ def _model_flags(function: Any) -> Any:
 @click.option("--trtexec", metavar="LINE", help="A trtexec line instead of a source; its flags become options.")
 @click.option("--repository", type=click.Path(path_type=Path), help="The model repository; wins over the spec's.")
 @click.option("--no-serve-check", is_flag=True, help="Skip the gate that serves the staged models with a real Triton.")
-@click.option("--overwrite", is_flag=True, help="Drop what was written by hand into a config.pbtxt; it is named.")
+@click.option("--overwrite", is_flag=True, help="Drop what was written by hand; fields of a config.pbtxt are named.")
 @click.option(
     "--on-conflict",
     type=click.Choice(["ours", "theirs"]),
@@ -210,8 +210,9 @@ def _with(spec: ForgeSpec, repository: Path | None, server: str | None) -> Forge
     changed = {name: value for name, value in given.items() if value is not None}
     if not changed:
         return spec
-    data = {**spec.model_dump(mode="json", exclude_defaults=True), **changed}
-    return declared_from_mapping(data, ForgeSpec, origin="command line")
+    data = {**spec.model_dump(mode="json", exclude_defaults=True, by_alias=True), **changed}
+    checked = declared_from_mapping(data, ForgeSpec, origin="command line")
+    return spec.model_copy(update={name: getattr(checked, name) for name in changed})
 
 
 def _nested(flags: Mapping[str, str], settings: tuple[str, ...]) -> dict[str, Any]:

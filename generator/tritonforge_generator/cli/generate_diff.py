@@ -52,4 +52,6 @@ def _print(one: Preview) -> None:
     for sentence in (one.inputs or ()) if one.changed else ():
         click.echo(f"  changed input: {sentence}")
     for row in one.kept:
-        click.echo(f"  by hand: {row}")
+        click.echo(f"  kept: {row}")
+    for row in one.dropped:
+        click.echo(f"  dropped: {row}")

@@ -79,51 +79,65 @@ class ComposingModel:
         return model_version if model_version > 0 else self.versions[-1]
 
 
-def composing_models(repository: Path, names: Collection[str]) -> dict[str, ComposingModel]:
+def composing_models(repository: Path, names: Collection[str], *, of: str = "") -> dict[str, ComposingModel]:
     """Read the models of steps from a repository, and those that they are made of in turn.
 
     Args:
         repository: The repository.
         names: The models of the steps.
+        of: The ensemble that has these steps, which nothing below it may have as a step.
 
     Returns:
-        By name; a model that leads to itself is read once.
+        By name.
 
     Raises:
-        ConfigError: One is missing, or a server must run it to know its tensors.
+        ConfigError: One is missing, or a server must run it to know its tensors, or ensembles lead back to themselves.
     """
     repositories, _ = open_repositories(repository)
     found: dict[str, ComposingModel] = {}
-    waiting = sorted(names)
-    while waiting:
-        name = waiting.pop()
+
+    def read(name: str, way: tuple[str, ...]) -> None:
+        if name in way:  # rule X2
+            raise ConfigError(
+                "ensembles lead back to themselves",
+                expected="steps that are models, or other ensembles that do not lead back",
+                got=" -> ".join([*way[way.index(name) :], name]),
+            )
+        if name in found:
+            return
         model = repositories.model(name)
         if model is None:
             known = ", ".join(repositories.directories) or "no model"
             raise ConfigError(
-                f"model '{name}' of a step is not in {repository}",
+                f"model '{name}' of a step is not in the repository",
                 expected=f"a model of the spec, or one of {known}",
                 action="Correct the step's model_name, or generate the model first.",
             )
         found[name] = _composing(model)
-        waiting += [one for one in found[name].step_names if one not in found]
+        for inner in found[name].step_names:
+            read(inner, (*way, name))
+
+    for name in sorted(names):
+        read(name, (of,))
     return found
 
 
 def _composing(model: Model) -> ComposingModel:
     config = model.served or model.config  # None where only a run of the back-end would tell what it adds
     if model.parse_failure is not None or not _states_tensors(config):
+        failure = model.parse_failure
+        unread = f"line {failure.line}: {failure.message}" if failure is not None else "one that lacks some"
         raise ConfigError(
             f"the inputs and outputs of model '{model.name}' are not known without a server",
             expected="a config.pbtxt that states them",
-            got=str(model.path),
+            got="none" if model.text is None else unread,
             action="Write them into its config.pbtxt; tritonforge lint says what it lacks.",
         )
     if not model.versions:
         raise ConfigError(  # rule X4
             f"model '{model.name}' has no version that is loaded",
             expected="a version folder that its version_policy takes",
-            got=str(model.directory),
+            got=", ".join(str(version) for version in sorted(model.existing_versions)) or "no version folder",
         )
     batched = config.max_batch_size > 0
     return ComposingModel(

@@ -52,10 +52,12 @@ def _rename(source: Path, target: Path, flags: int) -> None:
 
 
 def sync_tree(root: Path) -> None:
-    """Force a folder with all its files to the disk."""
+    """Force a folder with all its files to the disk. What links lead to is not of the folder, or not there."""
     for folder, _, files in os.walk(root):
         for name in files:
-            sync_path(Path(folder) / name)
+            path = Path(folder) / name
+            if not path.is_symlink():
+                sync_path(path)
         sync_path(Path(folder))
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from tritonforge_generator.errors import RepositoryError
+from tritonforge_generator.hashing import sha256_of_file
 from tritonforge_generator.repository.manifest import FILENAME, Manifest, manifest_from_json
 
 CONFIG_FILENAME: Final = "config.pbtxt"
@@ -47,7 +48,25 @@ class ModelFolder:
             RepositoryError: It is there and cannot be read.
         """
         path = self.path / str(version) / FILENAME
-        return manifest_from_json(path) if path.is_file() else None
+        if not path.is_file():
+            return None
+        return replace(manifest_from_json(path), version=version)  # a folder may be renamed
+
+    def changed_files(self, recorded: Manifest) -> list[str]:
+        """Files of a version, and beside ``config.pbtxt``, that are missing or not those that were published.
+
+        Args:
+            recorded: The version's manifest.
+
+        Returns:
+            Paths relative to the model's folder.
+        """
+        published = {f"{recorded.version}/{location}": digest for location, digest in recorded.files.items()}
+        return [
+            location
+            for location, digest in {**published, **recorded.model_files}.items()
+            if not (self.path / location).is_file() or sha256_of_file(self.path / location) != digest
+        ]
 
 
 @dataclass(frozen=True, slots=True)

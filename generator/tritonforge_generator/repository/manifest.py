@@ -72,16 +72,16 @@ def manifest_from_json(path: Path) -> Manifest:
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        manifest = Manifest(**data)
+        written_as = data.get("manifest_version") if isinstance(data, dict) else None
+        if written_as not in {None, MANIFEST_VERSION}:
+            raise RepositoryError(
+                f"{path} was written in another form",
+                expected=f"manifest_version {MANIFEST_VERSION}",
+                got=str(written_as),
+                action="Use the version of tritonforge that wrote it, or a newer one.",
+            )
+        return Manifest(**data)
     except (OSError, ValueError, TypeError) as error:
         raise RepositoryError(
             f"{path} cannot be read", expected="a manifest as this tool writes it", got=str(error)
         ) from error
-    if manifest.manifest_version != MANIFEST_VERSION:
-        raise RepositoryError(
-            f"{path} was written in another form",
-            expected=f"manifest_version {MANIFEST_VERSION}",
-            got=str(manifest.manifest_version),
-            action="Use the version of tritonforge that wrote it, or a newer one.",
-        )
-    return manifest

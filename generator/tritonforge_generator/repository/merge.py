@@ -127,11 +127,16 @@ def merged_config(
     """
     if theirs == base:
         return Merged(ours)
-    sides = _Three(
-        written_from_text(base, "what was generated last"),
-        written_from_text(ours.text, "what the spec gives"),
-        written_from_text(theirs, origin),
-    )
+    try:
+        sides = _Three(
+            written_from_text(base, "what was generated last"),
+            written_from_text(ours.text, "what the spec gives"),
+            written_from_text(theirs, origin),
+        )
+    except RepositoryError:
+        if not overwrite:
+            raise
+        return Merged(ours, dropped=(HandEdit("the whole text", "changed", "it cannot be read", "", 1),))
     merger = _Merger("theirs" if overwrite else on_conflict)
     heading = sides.ours[0].above
     generated = sides.base[0].above if sides.base else ()
@@ -362,10 +367,21 @@ def _said(comment: str) -> str:
     return comment.removeprefix(KEPT).removeprefix("; ")
 
 
+def _around(said: str, reason: str) -> tuple[str, str] | None:
+    """What people said before and behind a generated reason; ``None`` where it does not stand by itself."""
+    if reason == "":
+        return None
+    behind = said.removeprefix(reason)
+    if behind != said and behind.lstrip()[:1] in {"", *";,.:(-"}:
+        return "", behind
+    return (said.removesuffix(reason), "") if said.endswith(f"; {reason}") else None
+
+
 def _kept(b: Written | None, t: Written) -> Written:
     own = _said(t.comment)
-    if b is not None and b.comment != "":
-        own = own.replace(b.comment, "").strip("; ")  # the reason of a value that is gone
+    around = _around(own, b.comment) if b is not None else None
+    if around is not None:  # the reason of a value that is gone
+        own = "".join(around).strip("; ,")
     return replace(t, field=replace(t.field, reason=f"{KEPT}; {own}" if own != "" else KEPT))
 
 
@@ -374,10 +390,11 @@ def _commented(b: Written | None, o: Written, t: Written | None) -> Written:
     if t is None:
         return o
     said, was, reason = _said(t.comment), b.comment if b is not None else "", o.comment
+    around = _around(said, was)
     if said in {"", was, reason}:
         comment = reason
-    elif was != "" and was in said:
-        comment = said.replace(was, reason)
+    elif around is not None:
+        comment = reason.join(around)
     else:
         comment = said if reason in {"", was} else f"{reason}; {said}"
     above, below = (

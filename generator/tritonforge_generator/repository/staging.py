@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -20,6 +20,7 @@ from tritonforge_generator.config import ModelConfig
 from tritonforge_generator.errors import RepositoryError
 from tritonforge_generator.hashing import sha256_of_file, sha256_of_stream
 from tritonforge_generator.repository.atomic import exchange, move_new, sync_path, sync_tree
+from tritonforge_generator.repository.generated import generated_last
 from tritonforge_generator.repository.layout import CONFIG_FILENAME, ModelFolder
 from tritonforge_generator.repository.lock import locked
 from tritonforge_generator.repository.manifest import FILENAME, Manifest
@@ -60,6 +61,8 @@ class StagedModel:
         on_conflict: Which side wins where both the spec and a hand changed a field; by default neither does.
         record: What the manifest records of how it was made, beside what the manifest says itself.
         seen_sha256: By location, the live configurations that staged ones were merged with.
+        written: Places of the files that were written beside ``config.pbtxt``.
+        is_swapped: Whether the staged model is live now.
     """
 
     folder: ModelFolder
@@ -69,6 +72,8 @@ class StagedModel:
     on_conflict: Side | None = None
     record: dict[str, Any] = field(default_factory=dict)
     seen_sha256: dict[str, str] = field(default_factory=dict)
+    written: list[str] = field(default_factory=list)
+    is_swapped: bool = False
 
     @property
     def version_path(self) -> Path:
@@ -92,7 +97,7 @@ class StagedModel:
                 f"the model's file {source} cannot be stored",
                 expected=f"a name of its own beside {FILENAME}",
                 got=f"'{location}'",
-                action="Save the model with another name for its external data.",
+                action="Give it another name; for external data, save the model again.",
             )
         target.parent.mkdir(parents=True, exist_ok=True)
         with source.open("rb") as reader, target.open("xb") as writer:
@@ -134,7 +139,7 @@ class StagedModel:
                 raise _not_generated(path, "a text that nothing is recorded of")
         record = self.record.setdefault("configs", {})
         record[location] = {
-            "generated": config.text.splitlines(),
+            "generated": config.text.removesuffix("\n").split("\n"),
             "kept": [edit.to_json() for edit in merged.kept],
             "dropped": [edit.to_json() for edit in merged.dropped],
         }
@@ -152,78 +157,142 @@ class StagedModel:
             target = self.folder.path / location
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
-        if self.record.get("configs", {}).get(CONFIG_FILENAME, {}).get("kept"):
-            # What people wrote may name files beside the configuration, and the gates look for them.
-            _carry_over(self.live.path, self.folder.path, leave={str(number) for number in self.live.versions})
+            self.written.append(location)
+
+    def carry_over(self) -> None:
+        """Link what the live model has and the staged one lacks, but its configuration.
+
+        These are older versions, which the version policy may serve, and files that people put there, which the
+        configuration may name; so gates see the folder as it will be.
+        """
+        for entry in sorted(self.live.path.iterdir()) if self.live.path.is_dir() else ():
+            if entry.name != str(self.version):
+                _link_missing(entry, self.folder.path / entry.name)
 
     def file_hashes(self) -> dict[str, str]:
         """SHA-256 of every file of the version folder but the manifest, by relative path."""
         return file_hashes_of(self.version_path)
 
-    def same_version(self, manifest: Manifest) -> ModelVersion | None:
-        """Find a published version with the same content, or make sure that this one may be published.
-
-        Args:
-            manifest: What would be recorded of the version.
-
-        Returns:
-            The newest version (or the one asked for) when it has the same content, else ``None``.
+    def rival(self) -> Manifest | None:
+        """What is recorded of the version to compare with: the one asked for where it is taken, else the newest.
 
         Raises:
-            RepositoryError: The version number is taken by other content, or the live configuration was edited by hand.
+            RepositoryError: The record cannot be read.
         """
         taken = self.live.versions
-        if not taken:
-            return None
-        rival = self.version if self.version in taken else taken[-1]
-        recorded = self.live.manifest(rival)
-        untouched = recorded is not None and (self._config_untouched(recorded) or self.is_merged)
-        if recorded is not None and untouched and recorded.same_content(manifest):
-            return ModelVersion(folder=self.live, version=rival, new=False)
-        self._refuse_taken_version(taken)
-        self._refuse_hand_edits(self.live.manifest(taken[-1]))
-        return None
+        return self.live.manifest(self.version if self.version in taken else taken[-1]) if taken else None
 
-    def publish(self, manifest: Manifest, on_step: Callable[[PublishStep], None] = lambda _: None) -> ModelVersion:
-        """Make the staged model the served one, or find that it already is.
+    def damaged(self, recorded: Manifest) -> list[str]:
+        """Published files that are missing, or others, and were not merged.
+
+        Args:
+            recorded: What is recorded of them.
+
+        Returns:
+            Paths relative to the model's folder.
+        """
+        return [location for location in self.live.changed_files(recorded) if location not in self.seen_sha256]
+
+    def prepare(self, manifest: Manifest, on_step: Callable[[PublishStep], None] = lambda _: None) -> ModelVersion:
+        """Complete the staged folder, so that nothing but ``swap`` is left to do; or find that all of it is published.
 
         Args:
             manifest: What to record of the version.
-            on_step: Called before each step, and once after the swap.
+            on_step: Called before each step.
 
         Returns:
-            The version, with ``new`` false when the newest version (or the one asked for) has the same content.
+            The version as it will be, with ``new`` false when the newest version (or the one asked for) has the same
+            content and is whole.
 
         Raises:
-            RepositoryError: The version number is taken by other content, the live configuration was edited by hand,
-                or the file system refuses.
+            RepositoryError: The version number is taken by other content, or something would be lost.
         """
-        same = self.same_version(manifest)
+        same = self._same_version(manifest)
         if same is not None:
             return same
+        self.refuse_losses()
         on_step("manifest")
         complete = replace(manifest, made={**manifest.made, **self.record})
         (self.version_path / FILENAME).write_text(complete.to_json(), encoding="utf-8")
         if self.live.path.exists():
             on_step("carry over")
-            _carry_over(self.live.path, self.folder.path)
+            self.carry_over()
             self._remove_old_files(manifest)
         on_step("sync")
         sync_tree(self.folder.path)
+        return ModelVersion(folder=self.live, version=self.version, new=True)
+
+    def swap(self, on_step: Callable[[PublishStep], None] = lambda _: None) -> None:
+        """Make the prepared model the served one; ``take_back`` undoes it while the model is staged.
+
+        Args:
+            on_step: Called before the swap and after it.
+
+        Raises:
+            RepositoryError: The live configuration was edited meanwhile, or the file system refuses.
+        """
+        self._refuse_edited_config(self._newest_manifest())
         on_step("swap")
         self.live.path.parent.mkdir(parents=True, exist_ok=True)
         if self.live.path.exists():
             exchange(self.folder.path, self.live.path)
         else:
             move_new(self.folder.path, self.live.path)
+        self.is_swapped = True
         sync_path(self.live.path.parent)
         on_step("swapped")
-        return ModelVersion(folder=self.live, version=self.version, new=True)
+
+    def take_back(self) -> None:
+        """Bring the model back that was live before ``swap``; nothing where it was not swapped."""
+        if not self.is_swapped:
+            return
+        if self.folder.path.exists():
+            exchange(self.live.path, self.folder.path)
+        else:
+            move_new(self.live.path, self.folder.path)
+        self.is_swapped = False
+
+    def refuse_losses(self) -> None:
+        """Make sure that publishing takes nothing away that people or another tool wrote.
+
+        Raises:
+            RepositoryError: The version number is taken, or a file would be replaced that the last generation did not
+                write and ``overwrite`` does not give up.
+        """
+        taken = self.live.versions
+        if self.version in taken:
+            raise RepositoryError(
+                f"model '{self.live.name}' already has a version {self.version} of other content",
+                expected="a number that is not taken; published versions never change",
+                got=f"versions {taken}",
+                action="Leave the version out to take the next one.",
+            )
+        recorded = self._newest_manifest()
+        self._refuse_edited_config(recorded)
+        self._refuse_edited_files(recorded)
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether everything in the live configuration is in the staged one, or is dropped on purpose."""
+        path = self.live.config_path
+        return not self.overwrite and path.is_file() and sha256_of_file(path) == self.seen_sha256.get(CONFIG_FILENAME)
+
+    def _newest_manifest(self) -> Manifest | None:
+        taken = self.live.versions
+        return self.live.manifest(taken[-1]) if taken else None
+
+    def _same_version(self, manifest: Manifest) -> ModelVersion | None:
+        """The newest published version, or the one asked for, if it has the same content and is whole."""
+        recorded = self.rival()
+        if recorded is None or not recorded.same_content(manifest) or self.damaged(recorded):
+            return None
+        if not (self._config_untouched(recorded) or self.is_merged):
+            return None
+        return ModelVersion(folder=self.live, version=recorded.version, new=False)
 
     def _remove_old_files(self, manifest: Manifest) -> None:
         """Take away what the last generation wrote beside ``config.pbtxt`` and nothing names any more."""
-        taken = self.live.versions
-        recorded = self.live.manifest(taken[-1]) if taken else None
+        recorded = self._newest_manifest()
         named = self.folder.config_path.read_text(encoding="utf-8")
         for location, digest in recorded.model_files.items() if recorded is not None else ():
             path = self.folder.path / location
@@ -234,26 +303,11 @@ class StagedModel:
                 with suppress(OSError):  # others are left
                     path.parent.rmdir()
 
-    @property
-    def is_merged(self) -> bool:
-        """Whether everything in the live configuration is in the staged one, or is dropped on purpose."""
-        path = self.live.config_path
-        return not self.overwrite and path.is_file() and sha256_of_file(path) == self.seen_sha256.get(CONFIG_FILENAME)
-
     def _config_untouched(self, recorded: Manifest) -> bool:
         path = self.live.config_path
         return path.is_file() and sha256_of_file(path) == recorded.config_sha256
 
-    def _refuse_taken_version(self, taken: list[int]) -> None:
-        if self.version in taken:
-            raise RepositoryError(
-                f"model '{self.live.name}' already has a version {self.version} of other content",
-                expected="a number that is not taken; published versions never change",
-                got=f"versions {taken}",
-                action="Leave the version out to take the next one.",
-            )
-
-    def _refuse_hand_edits(self, recorded: Manifest | None) -> None:
+    def _refuse_edited_config(self, recorded: Manifest | None) -> None:
         if self.overwrite or self.is_merged or (recorded is not None and self._config_untouched(recorded)):
             return
         if CONFIG_FILENAME in self.seen_sha256:
@@ -263,16 +317,46 @@ class StagedModel:
                 got="another text, or none",
                 action="Generate again.",
             )
+        if not self.live.config_path.exists() and (recorded is not None or not self.live.versions):
+            return  # there is nothing to lose
         got = "a text edited by hand, and only the hash of what was generated"
         raise _not_generated(
             self.live.config_path, "no manifest, so another tool made this model" if recorded is None else got
         )
 
+    def _refuse_edited_files(self, recorded: Manifest | None) -> None:
+        """Files beside the configuration, such as labels, are not merged: what is in them is declared."""
+        published = recorded.model_files if recorded is not None else {}
+        for location in self.written:
+            theirs = self.live.path / location
+            if self.overwrite or location in self.seen_sha256 or not theirs.is_file():
+                continue
+            if sha256_of_file(theirs) not in {published.get(location), sha256_of_file(self.folder.path / location)}:
+                raise _not_generated(theirs, "another file than the one that was published")
+
+
+def swap_all(staged: Sequence[StagedModel]) -> None:
+    """Publish prepared models one after another; where one cannot be, those before it are taken back.
+
+    Args:
+        staged: The models, in the order in which they go live.
+
+    Raises:
+        RepositoryError: As ``StagedModel.swap``; everything is as it was before.
+    """
+    try:
+        for one in staged:
+            one.swap()
+    except BaseException:
+        for one in reversed(staged):
+            one.take_back()
+        raise
+
 
 def _not_generated(path: Path, got: str) -> RepositoryError:
     return RepositoryError(
         f"{path} was not written by the last generation",
-        expected="the text that the newest version's manifest records, or one to merge it with",
+        expected="what the newest version's manifest records, or a text to merge it with",
         got=got,
         action="Move the change into the spec, or replace it with --overwrite.",
     )
@@ -308,8 +392,18 @@ def stage_model(
     """
     live = ModelFolder(repository / name)
     root = repository.resolve()
-    state = root.parent / f".{root.name}.tritonforge"
+    state = _state_of(root)
     _refuse_bad_place(root)
+    _refuse_other_than_folder(live.path)
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RepositoryError(
+            f"nothing can be staged beside {repository}",
+            expected=f"to write to {root.parent}: models are completed there, and moved into place by one rename",
+            got=os.strerror(error.errno or 0),
+            action="Allow that, or generate elsewhere and copy the repository.",
+        ) from error
     try:
         with locked(state / f"{name}.lock"):
             taken = live.versions
@@ -332,6 +426,24 @@ def stage_model(
             state.rmdir()
 
 
+def remove_leftovers(repository: Path) -> None:
+    """Remove what killed processes left beside a repository; what a living one stages is locked.
+
+    Args:
+        repository: The model repository; it need not exist.
+    """
+    state = _state_of(repository.resolve())
+    for name in {entry.stem for entry in state.iterdir()} if state.is_dir() else ():
+        with suppress(RepositoryError), locked(state / f"{name}.lock"):
+            shutil.rmtree(state / f"{name}.staged", ignore_errors=True)
+    with suppress(OSError):  # not there, or not empty
+        state.rmdir()
+
+
+def _state_of(root: Path) -> Path:
+    return root.parent / f".{root.name}.tritonforge"
+
+
 def _refuse_bad_place(repository: Path) -> None:
     if repository.exists() and not repository.is_dir():
         raise RepositoryError(f"{repository} is not a folder", expected="a model repository", got="a file")
@@ -344,49 +456,31 @@ def _refuse_bad_place(repository: Path) -> None:
         )
 
 
-def generated_last(live: ModelFolder, location: str, digest: str, *, theirs: str, ours: str) -> str | None:
-    """The text that the generator gave last, before what people wrote was merged into it.
-
-    Args:
-        live: The published model.
-        location: Where the configuration lies in its folder.
-        digest: SHA-256 of the configuration.
-        theirs: The configuration.
-        ours: What the spec gives now; it is the text sought where it has the recorded hash.
-
-    Returns:
-        The text; ``None`` where only a hash is recorded of it, or nothing.
-    """
-    recorded = [manifest for version in reversed(live.versions) if (manifest := live.manifest(version)) is not None]
-    same = [manifest for manifest in recorded if _config_hash(manifest, location) == digest]
-    for manifest in [*same, *recorded][:1]:
-        lines = manifest.made.get("configs", {}).get(location, {}).get("generated")
-        if lines is not None:
-            return "\n".join(lines) + "\n"
-        if _config_hash(manifest, location) == digest:
-            return theirs
-        if _config_hash(manifest, location) == sha256(ours.encode()).hexdigest():
-            return ours
-    return None
+def _refuse_other_than_folder(live: Path) -> None:
+    if live.is_symlink() or (live.exists() and not live.is_dir()):
+        raise RepositoryError(
+            f"{live} is no folder, and a rename would replace it",
+            expected="a folder, or nothing",
+            got=f"a link to {live.readlink()}" if live.is_symlink() else "a file",
+            action="Move it away, or generate into the repository that it leads to.",
+        )
 
 
-def _config_hash(manifest: Manifest, location: str) -> str | None:
-    return manifest.config_sha256 if location == CONFIG_FILENAME else manifest.model_files.get(location)
-
-
-def _carry_over(live: Path, staged: Path, *, leave: Collection[str] = ()) -> None:
-    """Link everything of the live model but its configuration into the staged one, with the same times.
+def _link_missing(source: Path, target: Path) -> None:
+    """Link what the live model has and the staged one lacks, with the same times.
 
     A server that polls compares modification times, so versions that did not change are not loaded again.
     """
-    for entry in sorted(live.iterdir()):
-        target = staged / entry.name
-        if entry.name == CONFIG_FILENAME or entry.name in leave or target.exists():
-            continue
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.copytree(entry, target, symlinks=True, copy_function=_link)
-        else:
-            _link(entry, target)
+    is_folder = source.is_dir() and not source.is_symlink()
+    if is_folder and target.is_dir():
+        for entry in sorted(source.iterdir()):
+            _link_missing(entry, target / entry.name)
+    elif os.path.lexists(target):
+        return
+    elif is_folder:
+        shutil.copytree(source, target, symlinks=True, copy_function=_link)
+    else:
+        _link(source, target)
 
 
 def _link(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:

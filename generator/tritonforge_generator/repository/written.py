@@ -262,6 +262,13 @@ def _value(node: _Node, known: Any) -> Any:
     text_format.Parse(f"{node.name}: {written}", holder)
     value = getattr(holder, node.name)
     if known.enum_type is not None:
+        if value not in known.enum_type.values_by_number:
+            raise RepositoryError(
+                f"line {node.line} of the configuration cannot be merged",
+                expected=f"a value of {known.enum_type.name}",
+                got=f"{node.name}: {value}",
+                action="Mend it, or replace it with --overwrite.",
+            )
         return Enum(known.enum_type.values_by_number[value].name)
     if known.cpp_type == known.CPPTYPE_FLOAT:  # as short as it was written, not as a double
         return [float(f"{one:.8g}") for one in value] if repeated else float(f"{value:.8g}")

@@ -28,10 +28,12 @@ class StandIn:
 
     Attributes:
         path: The ONNX file that the plan was built from.
+        version: The version of the plan.
         max_relative_error: How far the plan may be from it.
     """
 
     path: Path
+    version: int
     max_relative_error: float
 
 
@@ -104,11 +106,17 @@ def objection_to_chain(
         models: All models that it is made of, by name.
         stand_ins: What answers in place of plans, by model.
     """
-    return next(filter(None, (_objection(step.label, step.model, models, stand_ins) for step in ensemble.steps)), "")
+    given = stand_ins or {}
+    objections = (_objection(step.label, step.model, step.model_version, models, given) for step in ensemble.steps)
+    return next(filter(None, objections), "")
 
 
 def _objection(
-    label: str, model: ComposingModel, models: Mapping[str, ComposingModel], stand_ins: Mapping[str, StandIn] | None
+    label: str,
+    model: ComposingModel,
+    model_version: int,
+    models: Mapping[str, ComposingModel],
+    stand_ins: Mapping[str, StandIn],
 ) -> str:
     config = model.config
     if model.is_decoupled:
@@ -119,13 +127,26 @@ def _objection(
         return f"{label} has tensors that the server fills from the batch"
     if model.is_ensemble:
         inner = (
-            _objection(f"step '{name}' inside {label}", models[name], models, stand_ins) for name in model.step_names
+            _objection(
+                f"step '{step.model_name}' inside {label}",
+                models[step.model_name],
+                step.model_version,
+                models,
+                stand_ins,
+            )
+            for step in config.ensemble_scheduling.step
         )
         return next(filter(None, inner), "")
-    if model.files or model.name in (stand_ins or {}):
+    if model.files or _stand_in(model, model_version, stand_ins) is not None:
         return ""
     what = str(config.backend or config.platform)
     return f"{label} is served by the backend '{what}', which ONNX Runtime cannot stand in for"
+
+
+def _stand_in(model: ComposingModel, model_version: int, stand_ins: Mapping[str, StandIn]) -> StandIn | None:
+    """What answers in place of the version that a step gets."""
+    found = stand_ins.get(model.name)
+    return found if found is not None and found.version == model.version_of(model_version) else None
 
 
 def chain_from_ensemble(
@@ -151,7 +172,8 @@ def _session(
     if model.is_ensemble:
         inner = ensemble_from_options(options_from_config(model.config, VerifyOptions()), models)
         return chain_from_ensemble(inner, models, stand_ins)
-    path = stand_ins[model.name].path if model.name in stand_ins else model.files[model.version_of(model_version)]
+    stand_in = _stand_in(model, model_version, stand_ins)
+    path = stand_in.path if stand_in is not None else model.files[model.version_of(model_version)]
     return _ServedShapes(model, OnnxSession(path))
 
 

@@ -225,6 +225,50 @@ def test_a_text_that_is_no_configuration_is_refused_with_its_place() -> None:
         merge(config(), 'name: "m"\nnmae: 3')
 
 
+def test_words_of_people_that_hold_a_reason_are_left_whole() -> None:
+    theirs = edited(
+        (f"count: 1  # {REASON}", f"count: 4  # not {REASON} alone"), ("# gathered", "# they are gathered here")
+    )
+    merged = merge(config(max_batch_size=64), theirs)
+    assert f"  count: 4  # kept: written by hand; not {REASON} alone\n" in merged.config.text
+    assert "dynamic_batching {  # they are gathered here\n" in merged.config.text
+
+
+def test_what_people_said_before_or_behind_a_reason_stays_with_the_new_one() -> None:
+    reason = "gathered"
+    for said in (f"{reason}; Anna", f"Anna; {reason}", f"{reason} (Anna)"):
+        merged = merged_config(
+            model_config_from_fields(
+                (Field("name", "m"), message("dynamic_batching", reason="collected")), heading="Generated."
+            ),
+            base=f'# Generated.\nname: "m"\ndynamic_batching {{  # {reason}\n}}\n',
+            theirs=f'# Generated.\nname: "m"\ndynamic_batching {{  # {said}\n}}\n',
+            origin="config.pbtxt",
+        )
+        assert f"dynamic_batching {{  # {said.replace(reason, 'collected')}\n" in merged.config.text
+
+
+def test_lines_that_end_as_on_windows_mean_the_same() -> None:
+    theirs = edited((f"count: 1  # {REASON}", "count: 4  # mine")).replace("\n", "\r\n")
+    merged = merge(config(b="2"), theirs)
+    assert "  count: 4  # kept: written by hand; mine\n" in merged.config.text
+    assert "\r" not in merged.config.text
+    assert merge(config(), config().text.replace("\n", "\r\n")).kept == ()
+
+
+def test_a_number_that_names_no_value_is_refused() -> None:
+    theirs = edited((f"count: 1  # {REASON}", "count: 1 kind: 99"))
+    with pytest.raises(RepositoryError, match=r"expected a value of Kind, got kind: 99.*--overwrite"):
+        merge(config(), theirs)
+
+
+@pytest.mark.parametrize("theirs", ['name: "m"\nnmae: 3', "instance_group { kind: 99 }"])
+def test_overwriting_takes_away_what_cannot_be_read_too(theirs: str) -> None:
+    merged = merged_config(config(), base=config().text, theirs=theirs, origin="c", overwrite=True)
+    assert merged.config.text == config().text
+    assert [str(edit) for edit in merged.dropped] == ["the whole text: it cannot be read"]
+
+
 # ---- properties ----
 
 CHANGES = st.fixed_dictionaries(
@@ -241,13 +285,15 @@ CHANGES = st.fixed_dictionaries(
         "b": st.none() | st.sampled_from(["1", "2"]),
     },
 )
-FORMATS = st.sampled_from(["generator's", "protobuf's", "with comments"])
+FORMATS = st.sampled_from(["generator's", "protobuf's", "with comments", "of Windows"])
 
 
 def written(of: ModelConfig, how: str) -> str:
     """A text that means the same, as people and other tools may write it."""
     if how == "protobuf's":
         return str(text_format.MessageToString(of.message))
+    if how == "of Windows":
+        return of.text.replace("\n", "\r\n")
     if how == "with comments":
         return "".join(f"# line {number}\n{line}\n" for number, line in enumerate(of.text.splitlines()))
     return of.text
