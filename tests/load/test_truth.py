@@ -116,7 +116,8 @@ class TestTheServersThemselves:
         # A machine may stop the server at any time, but does not always.
         assert sorted(took_s[::2])[5] < 0.0052
         assert sorted(took_s[1::2])[5] < 0.0202
-        assert all(seen > took for seen, took in zip(seen_s, took_s, strict=True))
+        # Nor does it always stop the server between an answer and its look at the clock.
+        assert sum(seen > took for seen, took in zip(seen_s, took_s, strict=True)) > 30
 
     def test_a_responder_answers_each_request_when_it_is_due(self) -> None:
         with Responder((500, 10)) as server, ThreadPoolExecutor() as pool:
