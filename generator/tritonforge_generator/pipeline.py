@@ -242,14 +242,18 @@ def drafted(
         with timed(name, "plan", stage_s, on_stage):
             _add_plan(draft, on_stage)
     with timed(name, "config", stage_s, on_stage):
-        draft.config = model_config_from_graph(
-            draft.graph,
-            options,
-            sample_shapes=reference.sample_shapes,
-            profiles=draft.plan.profiles if draft.plan is not None else (),
-            notes=draft.notes,
-        )
+        _add_config(draft)
     return draft
+
+
+def _add_config(draft: Draft) -> None:
+    draft.config = model_config_from_graph(
+        draft.graph,
+        draft.options,
+        sample_shapes=draft.reference.sample_shapes,
+        profiles=draft.plan.profiles if draft.plan is not None else (),
+        notes=draft.notes,
+    )
 
 
 def _python_draft(options: ModelOptions, work: Path, live: ModelFolder, on_stage: OnStage) -> Draft:
@@ -269,7 +273,7 @@ def _python_draft(options: ModelOptions, work: Path, live: ModelFolder, on_stage
         stage_s=stage_s,
     )
     with timed(options.name, "config", stage_s, on_stage):
-        draft.config = model_config_from_graph(graph, options, sample_shapes=reference.sample_shapes)
+        _add_config(draft)
     return draft
 
 
