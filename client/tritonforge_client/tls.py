@@ -17,7 +17,7 @@ class TLS:
     """Certificates of a connection, as files in PEM form.
 
     Attributes:
-        root_certificates: Whom to trust; ``None`` for the authorities that the protocol's library trusts.
+        root_certificates: Whom to trust; ``None`` for the authorities that the system trusts.
         certificate: The client's own certificate and those above it, for servers that ask for one (mTLS).
         private_key: The key of that certificate.
 
@@ -37,14 +37,8 @@ class TLS:
             if path is not None and not Path(path).is_file():
                 raise _tls_error(name, "a file in PEM form", str(path))
 
-    def pem_contents(self) -> tuple[bytes | None, bytes | None, bytes | None]:
-        """The files' contents as gRPC takes them: roots, key, certificate."""
-        paths = (self.root_certificates, self.private_key, self.certificate)
-        roots, key, certificate = (Path(path).read_bytes() if path is not None else None for path in paths)
-        return roots, key, certificate
-
     def ssl_context(self) -> ssl.SSLContext:
-        """The same for Python's own sockets.
+        """The same for Python's sockets.
 
         Raises:
             InvalidInput: A file is not in PEM form, or key and certificate do not belong together.

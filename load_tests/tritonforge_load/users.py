@@ -36,12 +36,10 @@ else:
 
 locust_exception: Any = require_extra("locust.exception", "load")
 gevent: Any = require_extra("gevent", "load")
-grpc_gevent: Any = require_extra("grpc.experimental.gevent", "load")
 
 T = TypeVar("T")
 
 _NS_PER_MS: Final = 1e6
-_MOST_THREADS: Final = 10_000  # of which only those are started that calls need at once
 _prepared_pid = 0
 _open_clients: WeakSet[Client] = WeakSet()
 
@@ -61,29 +59,24 @@ def make_client(url: str, *, options: Options, tls: TLS | None = None) -> Client
 
 
 def prepare_process(**_: object) -> None:
-    """Make gRPC, Ctrl-C and the clock fit for greenlets; only the first call in a process does anything.
+    """Make Ctrl-C and the clock fit for greenlets; only the first call in a process does anything.
 
-    gRPC's core waits in C, which would stop all greenlets; its gevent mode must be on before the first channel. Each
-    call in flight then waits in a thread of gevent's pool. That has ten, and an answer beyond them is not seen before
-    an older call has ended, so it may have as many as there are calls. Python raises ``KeyboardInterrupt`` in whichever
-    greenlet runs, and one that is inside gRPC then leaves a lock behind that the exit waits for; so it is raised in the
-    main greenlet, where Locust expects it. The event loop's clock stands still while Python imports, which Locust would
-    take off ``--run-time``; so it is set.
+    Python raises ``KeyboardInterrupt`` in whichever greenlet runs, be it in the midst of a request; so it is raised in
+    the main greenlet, where Locust expects it. The event loop's clock stands still while Python imports, which Locust
+    would take off ``--run-time``; so it is set.
     """
     global _prepared_pid  # noqa: PLW0603
     if os.getpid() == _prepared_pid:
         return
     _prepared_pid = os.getpid()
-    grpc_gevent.init_gevent()
     hub = gevent.get_hub()
-    hub.threadpool.maxsize = _MOST_THREADS
     hub.loop.update_now()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         gevent.signal_handler(signal.SIGINT, gevent.kill, hub.parent, KeyboardInterrupt)
 
 
 def close_clients(**_: object) -> None:
-    """Close every client that ``make_client`` made; an open channel can keep the process from ending."""
+    """Close every client that ``make_client`` made."""
     for client in list(_open_clients):
         client.close()
         _open_clients.discard(client)

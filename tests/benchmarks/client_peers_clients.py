@@ -83,7 +83,7 @@ def bytes_alone(url: str, array: Array) -> Iterator[Call]:
 @contextmanager
 def bytes_alone_shared(url: str, array: Array) -> Iterator[Call]:
     """The same with tensors that lie in shared memory before, and are read there after."""
-    from tritonforge_client.core.grpc_codec import bytes_from_request
+    from tritonforge_client.core.grpc_codec import buffers_from_request
     from tritonforge_client.core.grpc_dialect import GrpcDialect
     from tritonforge_client.core.request import InferRequest, InputTensor, Region, RequestedOutput
     from tritonforge_client.shared_memory import SystemRegion
@@ -92,14 +92,13 @@ def bytes_alone_shared(url: str, array: Array) -> Iterator[Call]:
     region.memory[: array.nbytes] = array.reshape(-1).view(np.uint8)
     places = [Region(region.name, array.nbytes, offset) for offset in (0, array.nbytes)]
     tensor = InputTensor("x", "FP32", array.shape, memoryview(b""), places[0])
-    message = bytes_from_request(
-        InferRequest(model=MODEL, inputs=(tensor,), outputs=(RequestedOutput("y", region=places[1]),))
-    )
+    request = InferRequest(model=MODEL, inputs=(tensor,), outputs=(RequestedOutput("y", region=places[1]),))
+    message = b"".join(buffers_from_request(request))
     grpc: Any = import_module("grpc")
     with grpc.insecure_channel(host_of(url)) as channel:
 
         def ask(request: Any) -> None:
-            channel.unary_unary(SERVICE + request.method)(request.message)
+            channel.unary_unary(SERVICE + request.method)(b"".join(request.body))
 
         ask(region.register(GrpcDialect()).request)
         send = channel.unary_unary(METHOD)
@@ -115,11 +114,11 @@ def bytes_alone_shared(url: str, array: Array) -> Iterator[Call]:
 
 def message_of(array: Array) -> bytes:
     """The request, encoded."""
-    from tritonforge_client.core.grpc_codec import bytes_from_request
+    from tritonforge_client.core.grpc_codec import buffers_from_request
     from tritonforge_client.core.request import InferRequest, InputTensor
 
     tensor = InputTensor("x", "FP32", array.shape, array.reshape(-1).view(np.uint8).data)
-    return bytes_from_request(InferRequest(model=MODEL, inputs=(tensor,)))
+    return b"".join(buffers_from_request(InferRequest(model=MODEL, inputs=(tensor,))))
 
 
 @contextmanager
@@ -249,8 +248,8 @@ SYNC: dict[str, Peer[AbstractContextManager[Call]]] = {
     "ours grpc": Peer("grpc", "tritonforge_client", ours),
     "ours grpc, keep_pages()": Peer("grpc", "tritonforge_client", partial(ours, pages_kept=True)),
     "ours grpc, shared memory": Peer("grpc", "tritonforge_client", partial(ours, shared_memory="auto")),
-    "bytes alone grpc": Peer("grpc", "grpc", bytes_alone),
-    "bytes alone grpc, shared memory": Peer("grpc", "grpc", bytes_alone_shared),
+    "grpcio, bytes alone": Peer("grpc", "grpc", bytes_alone),
+    "grpcio, bytes alone, shared memory": Peer("grpc", "grpc", bytes_alone_shared),
     "tritonclient grpc": Peer("grpc", "tritonclient", tritonclient),
     "pytriton grpc": Peer("grpc", "pytriton", pytriton),
     "tritony grpc": Peer("grpc", "tritony", tritony(run_async=True)),
@@ -265,7 +264,7 @@ SYNC: dict[str, Peer[AbstractContextManager[Call]]] = {
 }
 ASYNC: dict[str, Peer[AbstractAsyncContextManager[AsyncCall]]] = {
     "ours grpc": Peer("grpc", "tritonforge_client", ours_aio),
-    "bytes alone grpc": Peer("grpc", "grpc", bytes_alone_aio),
+    "grpcio, bytes alone": Peer("grpc", "grpc", bytes_alone_aio),
     "tritonclient grpc": Peer("grpc", "tritonclient", tritonclient_aio),
     "ours http": Peer("http", "tritonforge_client", ours_aio),
     # Left alone, aiohttp asks for gzip and Triton compresses the tensors: a line of its own, not what others are

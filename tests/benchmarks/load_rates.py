@@ -74,7 +74,7 @@ GOALS: Final = (
     Goal("ours http, prepared", "rate_per_s", 12_000),
     Goal("ours http, prepared", "cpu_us", 0.5, "tritonclient http"),
     Goal("ours grpc, prepared", "rate_per_s", 6_000),
-    Goal("ours grpc, prepared", "cpu_us", 1.10, "bytes alone grpc"),
+    Goal("ours grpc, prepared", "cpu_us", 1.10, "grpcio, bytes alone"),
     Goal("ours http", "cpu_us", 1.10, "ours http, without our user"),
     Goal("ours grpc", "cpu_us", 1.10, "ours grpc, without our user"),
 )

@@ -132,7 +132,7 @@ ROWS: Final[Mapping[str, Row]] = {
     "ours http, untyped": Row("http", ours_untyped),
     "ours http": Row("http", ours_typed),
     "ours http, prepared": Row("http", ours_prepared),
-    "bytes alone grpc": Row("grpc", by_hand(bytes_alone)),
+    "grpcio, bytes alone": Row("grpc", by_hand(bytes_alone)),
     "tritonclient grpc": Row("grpc", by_hand(tritonclient)),
     "tritonclient grpc, inputs reused": Row("grpc", by_hand(tritonclient_reused)),
     "ours grpc, without our user": Row("grpc", by_hand(ours_bare)),

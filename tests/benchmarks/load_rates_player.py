@@ -31,6 +31,9 @@ def main() -> None:
     task: dict[str, Any] = json.loads(sys.argv[1])
     os.sched_setaffinity(0, {task["core"]})
     prepare_process()
+    if "grpc" in task["row"]:  # grpcio would stop all greenlets; and each of its calls in flight takes a thread
+        import_module("grpc.experimental.gevent").init_gevent()
+        gevent.get_hub().threadpool.maxsize = 4 * USERS
     environment = Environment(user_classes=[user_class(task["row"])], host=task["url"])
     environment.create_local_runner().start(USERS, spawn_rate=USERS)
     gevent.sleep(WARM_UP_S)

@@ -99,7 +99,7 @@ def test_nothing_of_it_is_on_the_wire(cuda: FakeCuda, dialect: Any) -> None:
     with Client("fake", transport=server, options=CUDA) as client:
         client.infer("m", {"x": GpuTensor(np.full((64, 64), 7, np.uint8))})
     request = dialect.infer(server.requests[0]).request
-    message = request.message if isinstance(dialect, GrpcDialect) else b"".join(map(bytes, request.body))
+    message = b"".join(map(bytes, request.body))
     assert len(message) < 400
     assert b"shared_memory_region" in message
     assert bytes([7] * 8) not in message

@@ -247,7 +247,7 @@ def test_servers_that_move_are_found_at_their_new_addresses(
         # The old one is a stranger now, be it that it listens again.
         backends.start(A)
         assert sorted(who(client, 4)) == [B, B, C, C]
-        assert [one.endpoint for one in transports_of(client) if one._closed] == [
+        assert [one.endpoint for one in transports_of(client) if one.closed] == [
             f"{host}:{backends.port}" for host in (NAME, A)
         ]
     assert dns.asked == [NAME] * 2

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from tritonforge_client.core.call import Call
 from tritonforge_client.core.check import tensors_from_inputs
-from tritonforge_client.core.grpc_codec import bytes_from_request, reply_from_bytes, stream_reply_from_bytes
+from tritonforge_client.core.grpc_codec import buffers_from_request, reply_from_bytes, stream_reply_from_bytes
 from tritonforge_client.core.proto import messages
 from tritonforge_client.core.request import (
     InferRequest,
@@ -27,6 +27,11 @@ from tritonforge_client.datatypes import BY_DATATYPE
 CALL = Call(endpoint="h:1", timeout_s=1.0)
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
 NAMES = st.text(max_size=12)
+
+
+def bytes_of(request: InferRequest) -> bytes:
+    """The message as it arrives."""
+    return b"".join(buffers_from_request(request))
 
 
 @st.composite
@@ -63,7 +68,7 @@ def test_requests_are_byte_for_byte_those_of_protobuf(
     inputs: dict[str, Any], texts: tuple[str, str, str], outputs: list[str], parameters: dict[str, Any]
 ) -> None:
     tensors = tensors_from_inputs(inputs, CALL)
-    ours = bytes_from_request(
+    ours = bytes_of(
         InferRequest(
             model=texts[0],
             version=texts[1],
@@ -207,7 +212,7 @@ def test_bf16_is_that_of_ml_dtypes() -> None:
 
 def test_what_lies_in_shared_memory_is_named_and_not_sent() -> None:
     region = Region("r", 16, offset=64)
-    ours = bytes_from_request(
+    ours = bytes_of(
         InferRequest(
             model="m",
             inputs=(

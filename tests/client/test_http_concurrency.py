@@ -30,7 +30,7 @@ from support.http_ends import (
 )
 
 from tritonforge_client import Cancelled, DeadlineExceeded
-from tritonforge_client.transport import http, http_aio
+from tritonforge_client.transport import sockets, sockets_aio
 from tritonforge_client.transport.http import HttpTransport
 from tritonforge_client.transport.http_aio import AsyncHttpTransport
 
@@ -91,7 +91,7 @@ def test_tasks_share_a_transport_and_get_their_own_replies() -> None:
 def test_no_more_connections_are_kept_than_allowed(
     kind: type[Blocking | Asynchronous], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (http, http_aio):
+    for module in (sockets, sockets_aio):
         monkeypatch.setattr(module, "MAX_IDLE_CONNECTIONS", 2)
     together = threading.Barrier(6)
 

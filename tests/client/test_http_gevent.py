@@ -64,7 +64,7 @@ def echo(server, connection):
 with tcp_server(echo) as server:
     client = Blocking(server.port)
     client.send(b"a")
-    (idle,) = client.transport._idle
+    (idle,) = client.transport._pool._idle
     turns = []
     gevent.spawn(turns.append, 1)
     assert not idle.is_stale()

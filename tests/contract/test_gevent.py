@@ -15,9 +15,6 @@ PREAMBLE = """
 from gevent import monkey
 monkey.patch_all()
 import sys
-if sys.argv[1].startswith("grpc:"):
-    import grpc.experimental.gevent
-    grpc.experimental.gevent.init_gevent()
 import gevent
 import numpy as np
 from tritonforge_client import Client, DeadlineExceeded, Options

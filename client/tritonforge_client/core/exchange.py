@@ -61,16 +61,16 @@ class GrpcRequest:
 
     Attributes:
         method: Method of ``inference.GRPCInferenceService``.
-        message: The request message on the wire.
+        body: The request message on the wire: buffers that are sent one after the other, without joining.
+        size_bytes: Size of the message.
     """
 
     method: str
-    message: bytes
+    body: tuple[bytes | memoryview, ...]
+    size_bytes: int = field(init=False)
 
-    @property
-    def size_bytes(self) -> int:
-        """Size of the message."""
-        return len(self.message)
+    def __post_init__(self) -> None:
+        self.size_bytes = sum([len(one) for one in self.body])
 
 
 @dataclass(slots=True)

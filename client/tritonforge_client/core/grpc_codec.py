@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,8 @@ from tritonforge_client.core.request import (
 )
 from tritonforge_client.core.tensor import array_from_contents, array_from_raw
 
+Buffer: TypeAlias = bytes | memoryview
+
 # Wire types of the protobuf encoding.
 _VARINT: Final = 0
 _FIXED64: Final = 1
@@ -42,21 +44,21 @@ _known_heads: tuple[_KnownHead, ...] = ()
 _MASK64: Final = (1 << 64) - 1
 
 
-def bytes_from_request(request: InferRequest) -> bytes:
+def buffers_from_request(request: InferRequest) -> tuple[bytes | memoryview, ...]:
     """Encode a request as ``ModelInferRequest``.
 
     Args:
         request: The request.
 
     Returns:
-        The message; each tensor was copied once, into it.
+        The message in pieces; each tensor is one, where it lies.
     """
     parts: list[bytes | memoryview] = [_request_head(request)]
     for tensor in request.inputs:
         if tensor.region is None:
             parts.append(b"\x3a" + _varint(len(tensor.data)))  # raw_input_contents = 7
             parts.append(tensor.data)
-    return b"".join(parts)
+    return tuple(parts)
 
 
 def _request_head(request: InferRequest) -> bytes:
@@ -140,7 +142,7 @@ def _varint(value: int) -> bytes:
     return bytes(groups)
 
 
-def reply_from_bytes(data: bytes) -> InferReply:
+def reply_from_bytes(data: Buffer) -> InferReply:
     """Decode a ``ModelInferResponse``.
 
     Args:
@@ -155,7 +157,7 @@ def reply_from_bytes(data: bytes) -> InferReply:
     return _reply_from_range(data, 0, len(data))
 
 
-def stream_reply_from_bytes(data: bytes) -> tuple[str, InferReply]:
+def stream_reply_from_bytes(data: Buffer) -> tuple[str, InferReply]:
     """Decode a ``ModelStreamInferResponse``.
 
     Args:
@@ -177,9 +179,9 @@ def stream_reply_from_bytes(data: bytes) -> tuple[str, InferReply]:
     return error_message, _reply_from_range(data, start, end)
 
 
-def _reply_from_range(data: bytes, start: int, end: int) -> InferReply:
+def _reply_from_range(data: Buffer, start: int, end: int) -> InferReply:
     for known in _known_heads:
-        if data.startswith(known.text, start):
+        if data[start : start + len(known.text)] == known.text:
             arrays = _arrays_of_known(data, known, start + len(known.text), end)
             if arrays is not None:
                 return known.head.reply(arrays, {})
@@ -194,13 +196,13 @@ def _reply_from_range(data: bytes, start: int, end: int) -> InferReply:
     return head.reply(arrays, placed)
 
 
-def _arrays_of_known(data: bytes, known: _KnownHead, position: int, end: int) -> dict[str, NDArray[Any]] | None:
+def _arrays_of_known(data: Buffer, known: _KnownHead, position: int, end: int) -> dict[str, NDArray[Any]] | None:
     """Arrays of a reply whose head is known; ``None`` if its raw contents are not those that belong to the head."""
     arrays: dict[str, NDArray[Any]] = {}
     for name, prefix, shape, dtype, size_bytes in known.layout:
-        if not data.startswith(prefix, position):
+        begin, position = position, position + len(prefix)
+        if data[begin:position] != prefix:
             return None
-        position += len(prefix)
         if position + size_bytes > end:
             return None
         arrays[name] = np.ndarray(shape, dtype, data, position)
@@ -208,7 +210,7 @@ def _arrays_of_known(data: bytes, known: _KnownHead, position: int, end: int) ->
     return arrays if position == end else None
 
 
-def _head_from_spans(data: bytes, spans: list[_Span]) -> tuple[ReplyHead, list[_Output]]:
+def _head_from_spans(data: Buffer, spans: list[_Span]) -> tuple[ReplyHead, list[_Output]]:
     texts = {1: "", 2: "", 3: ""}
     parameters: dict[str, Parameter] = {}
     outputs: list[_Output] = []
@@ -223,13 +225,15 @@ def _head_from_spans(data: bytes, spans: list[_Span]) -> tuple[ReplyHead, list[_
     return ReplyHead(texts[1], texts[2], texts[3], parameters), outputs
 
 
-def _remember(data: bytes, start: int, spans: list[_Span], head: ReplyHead, arrays: Mapping[str, NDArray[Any]]) -> None:
+def _remember(
+    data: Buffer, start: int, spans: list[_Span], head: ReplyHead, arrays: Mapping[str, NDArray[Any]]
+) -> None:
     """Keep the head of a reply: those to equal requests begin with the same bytes, which need no second walk."""
     global _known_heads  # noqa: PLW0603
     count = sum(span.number != _RAW for span in spans)
     if head.request_id or count == 0 or any(span.number == _RAW for span in spans[:count]):
         return
-    text = data[start : spans[count - 1].end]
+    text = bytes(data[start : spans[count - 1].end])
     # BYTES have another size each time.
     is_fixed = all(array.size > 0 and not array.dtype.hasobject for array in arrays.values())
     if len(text) <= _LONGEST_HEAD_BYTES and is_fixed:
@@ -279,7 +283,7 @@ class _Output(NamedTuple):
 
 
 def _arrays(
-    data: bytes, outputs: list[_Output], raw: list[memoryview]
+    data: Buffer, outputs: list[_Output], raw: list[memoryview]
 ) -> tuple[dict[str, NDArray[Any]], dict[str, PlacedTensor]]:
     """Match outputs and raw contents: those without typed contents came raw, in order."""
     arrays: dict[str, NDArray[Any]] = {}
@@ -300,7 +304,7 @@ def _arrays(
     return arrays, placed
 
 
-def _output_from_span(data: bytes, message: _Span) -> _Output:
+def _output_from_span(data: Buffer, message: _Span) -> _Output:
     name = datatype = ""
     shape: list[int] = []
     contents = None
@@ -316,7 +320,7 @@ def _output_from_span(data: bytes, message: _Span) -> _Output:
     return _Output(name, datatype, shape, contents)
 
 
-def _values_from_span(data: bytes, message: _Span) -> list[object]:
+def _values_from_span(data: Buffer, message: _Span) -> list[object]:
     """Return the elements of an ``InferTensorContents``, whichever of its fields they are in."""
     values: list[object] = []
     for span in _spans_within(data, message):
@@ -329,11 +333,11 @@ def _values_from_span(data: bytes, message: _Span) -> list[object]:
         elif span.number in {6, 7}:
             values += _floats_from_span(data, span, "f" if span.number == 6 else "d")
         elif span.number == 8:
-            values.append(data[span.start : span.end])
+            values.append(bytes(data[span.start : span.end]))
     return values
 
 
-def _entry_from_span(data: bytes, message: _Span) -> tuple[str, Parameter]:
+def _entry_from_span(data: Buffer, message: _Span) -> tuple[str, Parameter]:
     name = ""
     parameter: Parameter = ""
     for span in _spans_within(data, message):
@@ -344,7 +348,7 @@ def _entry_from_span(data: bytes, message: _Span) -> tuple[str, Parameter]:
     return name, parameter
 
 
-def _parameter_from_span(data: bytes, message: _Span) -> Parameter:
+def _parameter_from_span(data: Buffer, message: _Span) -> Parameter:
     parameter: Parameter = ""
     for span in _spans_within(data, message):
         if span.number == 1:
@@ -360,13 +364,13 @@ def _parameter_from_span(data: bytes, message: _Span) -> Parameter:
     return parameter
 
 
-def _spans_within(data: bytes, message: _Span) -> list[_Span]:
+def _spans_within(data: Buffer, message: _Span) -> list[_Span]:
     if message.wire_type != _BYTES:
         raise ReplyFormatError(f"field {message.number} should be a message, got wire type {message.wire_type}")
     return _spans(data, message.start, message.end)
 
 
-def _spans(data: bytes, position: int, end: int) -> list[_Span]:
+def _spans(data: Buffer, position: int, end: int) -> list[_Span]:
     """Find the fields of the message at ``data[position:end]``."""
     spans = []
     while position < end:
@@ -390,7 +394,7 @@ def _spans(data: bytes, position: int, end: int) -> list[_Span]:
     return spans
 
 
-def _read_varint(data: bytes, position: int, end: int) -> tuple[int, int]:
+def _read_varint(data: Buffer, position: int, end: int) -> tuple[int, int]:
     """Return the number at a position and the position after it."""
     if position < end and data[position] < 0x80:  # nearly all of them
         return data[position], position + 1
@@ -406,22 +410,22 @@ def _read_varint(data: bytes, position: int, end: int) -> tuple[int, int]:
     raise ReplyFormatError(f"the number that ends at byte {position} is longer than 10 bytes")
 
 
-def _text_from_span(data: bytes, span: _Span) -> str:
+def _text_from_span(data: Buffer, span: _Span) -> str:
     if span.wire_type != _BYTES:
         raise ReplyFormatError(f"field {span.number} should be a text, got wire type {span.wire_type}")
     try:
-        return data[span.start : span.end].decode()
+        return str(data[span.start : span.end], "utf-8")
     except UnicodeDecodeError as error:
         raise ReplyFormatError(f"a text is not UTF-8: {error}") from error
 
 
-def _number_from_span(data: bytes, span: _Span) -> int:
+def _number_from_span(data: Buffer, span: _Span) -> int:
     if span.wire_type != _VARINT:
         raise ReplyFormatError(f"field {span.number} should be a number, got wire type {span.wire_type}")
     return _read_varint(data, span.start, span.end)[0]
 
 
-def _varints_from_span(data: bytes, span: _Span) -> list[int]:
+def _varints_from_span(data: Buffer, span: _Span) -> list[int]:
     """Read one number or a packed run of them; both lie in the span in the same way."""
     numbers = []
     position = span.start
@@ -431,7 +435,7 @@ def _varints_from_span(data: bytes, span: _Span) -> list[int]:
     return numbers
 
 
-def _floats_from_span(data: bytes, span: _Span, code: str) -> list[float]:
+def _floats_from_span(data: Buffer, span: _Span, code: str) -> list[float]:
     """Read one floating-point number or a packed run of them."""
     if (span.end - span.start) % struct.calcsize(code) != 0:
         raise ReplyFormatError(f"packed floats take {span.end - span.start} bytes, not a multiple of their size")

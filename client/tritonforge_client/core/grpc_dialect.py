@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from tritonforge_client.core.call import Call, Compression
 from tritonforge_client.core.exchange import Exchange, GrpcRequest, Undecoded
-from tritonforge_client.core.grpc_codec import bytes_from_request, reply_from_bytes, stream_reply_from_bytes
+from tritonforge_client.core.grpc_codec import Buffer, buffers_from_request, reply_from_bytes, stream_reply_from_bytes
 from tritonforge_client.core.proto import full_json_from_message, messages
 from tritonforge_client.core.request import InferReply, InferRequest, ReplyFormatError, StreamPart
 from tritonforge_client.core.status import error_from_status
@@ -24,16 +24,17 @@ class GrpcDialect:
 
     def infer(self, request: InferRequest) -> Exchange[InferReply]:
         """Run one request."""
-        return Exchange(GrpcRequest(method="ModelInfer", message=bytes_from_request(request)), _infer_reply)
+        return Exchange(GrpcRequest(method="ModelInfer", body=buffers_from_request(request)), _infer_reply)
 
     def infer_undecoded(self, request: InferRequest, compression: Compression | None) -> Exchange[Undecoded]:  # noqa: ARG002
         """Run one request, which may be sent any number of times; it keeps nothing of the caller's arrays."""
-        # gRPC compresses messages itself, as they are sent.
-        return Exchange(self.infer(request).request, _undecoded)
+        # The transport compresses messages as they are sent.
+        whole = b"".join(buffers_from_request(request))
+        return Exchange(GrpcRequest(method="ModelInfer", body=(whole,)), _undecoded)
 
     def infer_stream(self, request: InferRequest) -> Exchange[StreamPart]:
         """Run one request of a decoupled model; the exchange parses each of its replies."""
-        return Exchange(GrpcRequest(method="ModelStreamInfer", message=bytes_from_request(request)), _stream_part)
+        return Exchange(GrpcRequest(method="ModelStreamInfer", body=buffers_from_request(request)), _stream_part)
 
     def server_ready(self) -> Exchange[bool]:
         """Whether the server is ready."""
@@ -104,7 +105,7 @@ class GrpcDialect:
         return _exchange("CudaSharedMemoryUnregister", {"name": name}, _nothing)
 
 
-def _infer_reply(message: bytes, call: Call) -> InferReply:
+def _infer_reply(message: Buffer, call: Call) -> InferReply:
     try:
         return reply_from_bytes(message)
     except ReplyFormatError as error:
@@ -112,11 +113,11 @@ def _infer_reply(message: bytes, call: Call) -> InferReply:
         raise ServerError(text, **call.error_context()) from error
 
 
-def _undecoded(message: bytes, _: Call) -> Undecoded:
+def _undecoded(message: Buffer, _: Call) -> Undecoded:
     return Undecoded(len(message), message, _infer_reply)
 
 
-def _stream_part(message: bytes, call: Call) -> StreamPart:
+def _stream_part(message: Buffer, call: Call) -> StreamPart:
     try:
         error_message, reply = stream_reply_from_bytes(message)
     except ReplyFormatError as error:
@@ -132,16 +133,16 @@ def _exchange(method: str, fields: Mapping[str, Any], read: Callable[[Any], T]) 
     request = getattr(messages(), f"{method}Request")(**fields)
     response = getattr(messages(), f"{method}Response")
 
-    def parse(message: bytes, call: Call) -> T:
+    def parse(message: Buffer, call: Call) -> T:
         from google.protobuf.message import DecodeError
 
         try:
-            return read(response.FromString(message))
+            return read(response.FromString(bytes(message)))
         except DecodeError as error:
             text = f"expected a {method}Response, got a reply that cannot be read: {error}"
             raise ServerError(text, **call.error_context()) from error
 
-    return Exchange(GrpcRequest(method=method, message=request.SerializeToString()), parse)
+    return Exchange(GrpcRequest(method=method, body=(request.SerializeToString(),)), parse)
 
 
 def _json(message: Any) -> dict[str, Any]:

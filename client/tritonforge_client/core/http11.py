@@ -166,7 +166,7 @@ def reply_reader(method: str, scratch: bytearray) -> ReplyReader:
     body = yield from _body(received, method, head.status, head.headers)
     # What follows a reply unasked would be taken for the next one.
     reusable = head.persists and not received.ended and received.size == 0
-    body = _decoded(body, head.headers.get("content-encoding", ""))
+    body = decoded(body, head.headers.get("content-encoding", ""))
     return ReceivedReply(HttpResponse(status=head.status, headers=head.headers, body=body), reusable)
 
 
@@ -357,7 +357,7 @@ def _rest(received: _Received) -> Generator[memoryview, int, memoryview]:
     return memoryview(body)
 
 
-def _decoded(body: bytes | memoryview, codings: str) -> bytes | memoryview:
+def decoded(body: bytes | memoryview, codings: str) -> bytes | memoryview:
     """Undo the codings of a body, the last one first."""
     for coding in reversed([part.strip(" \t").lower() for part in codings.split(",")]):
         if coding in {"", "identity"} or len(body) == 0:

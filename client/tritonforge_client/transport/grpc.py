@@ -1,30 +1,34 @@
-"""gRPC through grpcio.
-
-Under gevent call ``grpc.experimental.gevent.init_gevent()`` before the first client, or a waiting call blocks every
-greenlet. Each call then waits in a thread of gevent's pool, which has ten; more calls at once need a larger
-``gevent.get_hub().threadpool.maxsize``, or their answers wait for older calls. HTTP needs nothing but
-``monkey.patch_all()``.
-"""
+"""gRPC over plain sockets."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
-import grpc
+from typing_extensions import Self
 
 from tritonforge_client.core.call import Call
 from tritonforge_client.core.exchange import GrpcRequest
 from tritonforge_client.core.grpc_dialect import GrpcDialect
+from tritonforge_client.core.http2 import Buffer, CallFailed, Http2Connection, Steps
+from tritonforge_client.core.http2_head import request_block
+from tritonforge_client.core.http_compression import compressed_message
+from tritonforge_client.core.request import ReplyFormatError
+from tritonforge_client.core.status import error_from_status
 from tritonforge_client.errors import TritonError
-from tritonforge_client.tls import TLS
-from tritonforge_client.transport.grpc_common import SERVICE, call_options, channel_to, error_from_rpc_error
-from tritonforge_client.transport.target import endpoint_text
+from tritonforge_client.transport.sockets import Connection, Pool, error_from_failure
+
+if TYPE_CHECKING:
+    import ssl
+
+T = TypeVar("T")
 
 
 class GrpcTransport:
-    """One gRPC channel to one server.
+    """Connections to one server, each of which carries one call at a time. Nothing is sent twice.
+
+    A call that ends early closes its connection, and the server then ends the request.
 
     Args:
         host: Host name or address.
@@ -33,82 +37,219 @@ class GrpcTransport:
         name: Name of the host, where ``host`` is one of its addresses: it is asked for, and certificates are for it.
     """
 
-    def __init__(self, host: str, port: int, *, tls: TLS | None = None, name: str | None = None) -> None:
-        self.endpoint = endpoint_text(host, port)
-        self.dialect = GrpcDialect()
-        authority = endpoint_text(name, port) if name is not None else None
-        self._channel = channel_to(grpc, self.endpoint, tls, authority)
-        self._methods: dict[str, Any] = {}
-        self._closed = False
+    dialect = GrpcDialect()
 
-    def send(self, request: GrpcRequest, call: Call) -> bytes:
-        """Send one message and return the reply's."""
-        try:
-            reply: bytes = self._method(request)(request.message, **call_options(call))
-        except grpc.RpcError as error:
-            raise self.error_of(error, call) from error
-        except ValueError as error:
-            raise call.closed_error() from error  # grpcio says so when another thread closed the channel
-        return reply
+    def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None = None, name: str | None = None) -> None:
+        if tls is not None:
+            tls.set_alpn_protocols(["h2"])
+        self._pool = Pool(_GrpcConnection, host, port, tls, name)
+        self._scheme = "http" if tls is None else "https"
+        self.endpoint = self._pool.endpoint
+
+    def send(self, request: GrpcRequest, call: Call) -> Buffer:
+        """Send one message and return the reply's.
+
+        Args:
+            request: The request.
+            call: Gives the headers of the caller and the deadline. Only the resolver of host names keeps to its own.
+
+        Raises:
+            InvalidInput: A header cannot be sent.
+            TritonError: The server answered with another status than OK; ``DeadlineExceeded``: the time of the call
+                is over; ``ConnectionFailed``: no connection could be made, it broke, or what came was no reply;
+                ``Cancelled``: the transport was closed.
+        """
+        with _Exchange(self._pool, call) as exchange:
+            exchange.begin(request, self._scheme)
+            return exchange.run(exchange.connection.http2.only_message())
+
+    def stream(self, request: GrpcRequest, call: Call) -> Iterator[Buffer]:
+        """Send one message and return the replies' as they come; raises as ``send``."""
+        with _Exchange(self._pool, call) as exchange:
+            exchange.begin(request, self._scheme)
+            while (message := exchange.run(exchange.connection.http2.next_message())) is not None:
+                yield message
 
     def begin(self, request: GrpcRequest, call: Call, ended: Callable[[], None]) -> GrpcPending:
-        """Send one message without waiting for the reply; ``ended`` is then called from any thread."""
-        try:
-            future = self._method(request).future(request.message, **call_options(call))
-        except ValueError as error:
-            raise call.closed_error() from error  # grpcio says so when another thread closed the channel
-        future.add_done_callback(lambda _: ended())
-        return GrpcPending(self, future, call)
+        """Send one message without waiting for the reply; ``ended`` is then called from a thread of its own."""
+        return GrpcPending(self, request, call, ended)
 
-    def stream(self, request: GrpcRequest, call: Call) -> Iterator[bytes]:
-        """Send one message and return the replies' as they come."""
-        method = self._channel.stream_stream(SERVICE + request.method)
-        try:
-            replies = method(iter((request.message,)), **call_options(call))
-        except ValueError as error:
-            raise call.closed_error() from error  # grpcio says so when another thread closed the channel
-        try:
-            yield from replies
-        except grpc.RpcError as error:
-            raise self.error_of(error, call) from error
-        finally:
-            replies.cancel()  # does nothing to a stream that has ended
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._pool.closed
 
     def close(self) -> None:
-        """Close the channel; calls in flight end with ``Cancelled``."""
-        self._closed = True
-        self._channel.close()
-
-    def error_of(self, error: Any, call: Call) -> TritonError:
-        """What a failed call means, also where it ended because the channel was closed."""
-        return call.closed_error() if self._closed else error_from_rpc_error(error, call)
-
-    def _method(self, request: GrpcRequest) -> Any:
-        method = self._methods.get(request.method)
-        if method is None:
-            # Without serializers gRPC takes and gives bytes.
-            method = self._methods[request.method] = self._channel.unary_unary(SERVICE + request.method)
-        return method
+        """Close every connection; calls in flight end with ``Cancelled``."""
+        self._pool.close()
 
 
-@dataclass(frozen=True, slots=True)
 class GrpcPending:
-    """A request that was sent."""
+    """A request on its way."""
 
-    transport: GrpcTransport
-    future: Any
-    call: Call
+    def __init__(self, transport: GrpcTransport, request: GrpcRequest, call: Call, ended: Callable[[], None]) -> None:
+        self._transport = transport
+        self._exchange = _Exchange(transport._pool, call)
+        self._reply: Buffer = b""
+        self._error: TritonError | None = None
+        threading.Thread(target=self._run, args=(request, ended), daemon=True).start()
 
-    def outcome(self) -> bytes:
-        """Its reply, once it ended; raises ``TritonError``."""
+    def _run(self, request: GrpcRequest, ended: Callable[[], None]) -> None:
         try:
-            reply: bytes = self.future.result()
-        except grpc.RpcError as error:
-            raise self.transport.error_of(error, self.call) from error
-        except grpc.FutureCancelledError as error:
-            raise self.call.closed_error() from error
-        return reply
+            with self._exchange as exchange:
+                exchange.begin(request, self._transport._scheme)
+                self._reply = exchange.run(exchange.connection.http2.only_message())
+        except TritonError as error:
+            self._error = error
+        finally:
+            ended()
+
+    def outcome(self) -> Buffer:
+        """Its reply, once it ended; raises ``TritonError``."""
+        if self._error is not None:
+            raise self._error
+        return self._reply
 
     def cancel(self) -> None:
         """End it, at the server too; does nothing to one that ended."""
-        self.future.cancel()
+        self._exchange.cancel()
+
+
+class _Exchange:
+    """One call over one connection: turns what goes wrong into errors of the client, and ends the connection then."""
+
+    __slots__ = ("_call", "_connection", "_is_cancelled", "_is_connected", "_pool")
+
+    def __init__(self, pool: Pool[_GrpcConnection], call: Call) -> None:
+        self._pool = pool
+        self._call = call
+        self._connection: _GrpcConnection | None = None
+        self._is_connected = self._is_cancelled = False
+
+    def __enter__(self) -> Self:
+        self._call.remaining_s()
+        self._connection = self._pool.take(self._call)
+        return self
+
+    def begin(self, request: GrpcRequest, scheme: str) -> None:
+        """Connect and send the request."""
+        call, connection = self._call, self.connection
+        connection.connect(call)
+        self._is_connected = True
+        sending = sending_steps(connection.http2, request, call, scheme, self._pool.authority)
+        if self._is_cancelled:
+            raise call.closed_error()
+        self.run(sending)
+
+    def run(self, steps: Steps[T]) -> T:
+        """Do what the steps ask for until they return."""
+        connection, call = self.connection, self._call
+        try:
+            io = next(steps)
+            while True:
+                if isinstance(io, memoryview):
+                    io = steps.send(connection.armed(call).recv_into(io))
+                else:
+                    connection.send_all(io, sum([len(one) for one in io]), call)
+                    io = steps.send(0)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+
+    @property
+    def connection(self) -> _GrpcConnection:
+        """The connection, as long as the call lasts."""
+        if self._connection is None:
+            raise RuntimeError("the call is over, or was not begun")
+        return self._connection
+
+    def cancel(self) -> None:
+        """End it from another thread."""
+        self._is_cancelled = True
+        self._pool.interrupt(lambda: self._connection)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        connection, self._connection = self.connection, None
+        connection.reusable = self._is_connected and connection.http2.reusable
+        self._pool.give_back(connection)
+        # A ValueError is a damaged reply, or a host name that no resolver would take.
+        if isinstance(error, (CallFailed, OSError, ValueError)) and not isinstance(error, TritonError):
+            is_closed = self._pool.closed or self._is_cancelled
+            raise error_from_call(error, self._call, was_connected=self._is_connected, is_closed=is_closed) from error
+
+
+def sending_steps(http2: Http2Connection, request: GrpcRequest, call: Call, scheme: str, authority: str) -> Steps[None]:
+    """Send a request over a connection.
+
+    Args:
+        http2: The connection.
+        request: The request.
+        call: Gives the headers of the caller, the compression and the time that the server is given.
+        scheme: ``http`` or ``https``.
+        authority: ``host:port`` of the server.
+
+    Raises:
+        InvalidInput: A header cannot be sent.
+        DeadlineExceeded: The time of the call is over.
+    """
+    block = request_block(
+        request.method,
+        scheme=scheme,
+        authority=authority,
+        timeout_s=call.remaining_s(),
+        compression=call.compression,
+        headers=call.headers,
+    )
+    message, is_compressed = compressed_message(request.body, call.compression)
+    return http2.begin(block, message, compressed=is_compressed)
+
+
+def error_from_call(failure: Exception, call: Call, *, was_connected: bool, is_closed: bool) -> TritonError:
+    """What a failed call means; the arguments are those of ``error_from_failure``, or the server ended the call."""
+    if not isinstance(failure, CallFailed):
+        return error_from_failure(failure, call, was_connected=was_connected, is_closed=is_closed)
+    if failure.status == "DEADLINE_EXCEEDED" and call.elapsed_s >= call.timeout_s:
+        return call.deadline_error()
+    return error_from_status(failure.status, failure.text, call)
+
+
+def check_protocol(spoken: str | None) -> None:
+    """Refuse a server that did not choose HTTP/2 with TLS (ALPN)."""
+    if spoken != "h2":
+        raise ReplyFormatError(f"expected a server that speaks HTTP/2 over TLS, got one that chose {spoken}")
+
+
+class _GrpcConnection(Connection):
+    """One connection, which carries one call after the other."""
+
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, name: str) -> None:
+        super().__init__(host, port, tls, name)
+        self.http2 = Http2Connection()
+
+    def is_stale(self) -> bool:
+        """Whether the server closed it, or is about to, while it was idle; what else came is read on the way."""
+        if not self.is_readable() or self._socket is None:
+            return False
+        steps = self.http2.between()
+        self._socket.settimeout(0)
+        try:
+            steps.send(self._socket.recv_into(_room(next(steps))))
+        except StopIteration as stop:
+            return not stop.value
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            return type(error).__name__ != "SSLWantReadError"  # something of TLS's own came
+        except (ValueError, CallFailed):
+            return True
+        return True
+
+    def check_tls(self, wrapped: ssl.SSLSocket) -> None:
+        """Refuse a server that would not speak HTTP/2."""
+        check_protocol(wrapped.selected_alpn_protocol())
+
+
+def _room(io: object) -> memoryview:
+    if not isinstance(io, memoryview):
+        raise TypeError(io)
+    return io

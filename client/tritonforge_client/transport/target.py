@@ -104,25 +104,25 @@ def _made(
 def _transport_to(target: _Target, tls: TLS | None) -> Callable[[str | None], Transport]:
     """How to make the transport to one address of a target, or to the host as such."""
     host, port = target.host, target.port
+    context = tls.ssl_context() if tls is not None else None
     if target.scheme.startswith("grpc"):
         from tritonforge_client.transport.grpc import GrpcTransport
 
-        return lambda address: GrpcTransport(address or host, port, tls=tls, name=host if address else None)
+        return lambda address: GrpcTransport(address or host, port, tls=context, name=host)
     from tritonforge_client.transport.http import HttpTransport
 
-    context = tls.ssl_context() if tls is not None else None
     return lambda address: HttpTransport(address or host, port, tls=context, name=host)
 
 
 def _async_transport_to(target: _Target, tls: TLS | None) -> Callable[[str | None], AsyncTransport]:
     host, port = target.host, target.port
+    context = tls.ssl_context() if tls is not None else None
     if target.scheme.startswith("grpc"):
         from tritonforge_client.transport.grpc_aio import AsyncGrpcTransport
 
-        return lambda address: AsyncGrpcTransport(address or host, port, tls=tls, name=host if address else None)
+        return lambda address: AsyncGrpcTransport(address or host, port, tls=context, name=host)
     from tritonforge_client.transport.http_aio import AsyncHttpTransport
 
-    context = tls.ssl_context() if tls is not None else None
     return lambda address: AsyncHttpTransport(address or host, port, tls=context, name=host)
 
 

@@ -1,0 +1,285 @@
+"""gRPC over HTTP/2 without I/O, against the h2 library as the server."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.http2_peer import GOOD, HEAD, Peer, echo, failing, message_of, sending
+
+from tritonforge_client.core.http2 import CallFailed, Http2Connection
+from tritonforge_client.core.http2_head import headers_from_block, request_block
+from tritonforge_client.core.request import ReplyFormatError
+from tritonforge_client.errors import InvalidInput
+
+
+def block_of(headers: dict[str, str] | None = None, timeout_s: float = 1.0) -> bytes:
+    return request_block(
+        "ModelInfer", scheme="http", authority="h:1", timeout_s=timeout_s, compression=None, headers=headers or {}
+    )
+
+
+def call(connection: Http2Connection, peer: Peer, *message: Any, sizes: Iterator[int] | None = None) -> bytes:
+    sizes = sizes if sizes is not None else itertools.repeat(1 << 30)
+    peer.run(connection.begin(block_of(), message, compressed=False), sizes)
+    return bytes(peer.run(connection.only_message(), sizes))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 150_000), min_size=1, max_size=4),
+    steps=st.lists(st.integers(1, 70_000), min_size=1, max_size=20).filter(lambda steps: sum(steps) > 20_000),
+    window=st.integers(65_535, 300_000),
+    frame_bytes=st.integers(16_384, 100_000),
+)
+def test_messages_arrive_whole_both_ways(lengths: list[int], steps: list[int], window: int, frame_bytes: int) -> None:
+    random = np.random.default_rng(sum(lengths))
+    pieces = [random.bytes(length) for length in lengths]
+    connection, peer = Http2Connection(), Peer(echo, window=window, frame_bytes=frame_bytes)
+    for message in (pieces, [np.frombuffer(b"".join(pieces), np.uint8).data], [b"short"]):
+        whole = b"".join(map(bytes, message))
+        assert call(connection, peer, *message, sizes=itertools.cycle(steps)) == whole
+        assert peer.received == message_of(whole)
+        assert connection.reusable
+
+
+def test_a_head_says_what_grpc_asks_for() -> None:
+    peer, connection = Peer(echo), Http2Connection()
+    long = "x" * 40_000  # more than fits in one frame
+    peer.run(connection.begin(block_of({"authorization": "Bearer y", "long": long}, 2.5), [b"a"], compressed=False))
+    assert peer.run(connection.only_message()) == b"a"
+    assert peer.heads == [
+        {
+            ":method": "POST",
+            ":scheme": "http",
+            ":path": "/inference.GRPCInferenceService/ModelInfer",
+            ":authority": "h:1",
+            "te": "trailers",
+            "content-type": "application/grpc",
+            "user-agent": "tritonforge",
+            "grpc-accept-encoding": "identity,deflate,gzip",
+            "grpc-timeout": "2500001u",
+            "authorization": "Bearer y",
+            "long": long,
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("timeout_s", "text"),
+    [(1e-6, "2u"), (99.0, "99000001u"), (100.0, "100001m"), (1e6, "1000001S"), (1e9, "99999999S")],
+)
+def test_a_timeout_has_eight_digits_at_most(timeout_s: float, text: str) -> None:
+    assert headers_from_block(block_of(timeout_s=timeout_s))["grpc-timeout"] == text
+
+
+@pytest.mark.parametrize("headers", [{"x": "a\r\nb"}, {"x": "é"}, {"é": "x"}, {"a\0": "x"}])
+def test_a_header_that_is_no_printable_text_is_refused_without_its_value(headers: dict[str, str]) -> None:
+    with pytest.raises(InvalidInput, match="printable ASCII") as caught:
+        block_of(headers)
+    assert caught.value.field == "headers"
+    assert all(value not in str(caught.value) for value in headers.values() if value != "x")
+
+
+@pytest.mark.parametrize(
+    ("coding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)], ids=["gzip", "deflate"]
+)
+def test_compressed_messages_are_read(coding: str, compress: Callable[[bytes], bytes]) -> None:
+    def answer(peer: Peer, stream: int) -> None:
+        peer.h2.send_headers(stream, [*HEAD, ("grpc-encoding", coding)])
+        peer.h2.send_data(stream, message_of(compress(b"abc" * 1000), compressed=True))
+        peer.h2.send_headers(stream, GOOD, end_stream=True)
+
+    assert call(Http2Connection(), Peer(answer), b"") == b"abc" * 1000
+
+
+@pytest.mark.parametrize("piece", [1, 4, 6, 20_000])
+def test_messages_of_a_stream_come_one_by_one(piece: int) -> None:
+    messages = [b"", b"a", b"b" * 30_000, b"", b"c" * 100_000]
+    peer, connection = Peer(sending(*map(message_of, messages), piece=piece)), Http2Connection()
+    peer.run(connection.begin(block_of(), [b"x"], compressed=False))
+    got = [peer.run(connection.next_message(), itertools.repeat(7_001)) for _ in range(6)]
+    assert [bytes(message) if message is not None else None for message in got] == [*messages, None]
+
+
+@pytest.mark.parametrize(
+    ("trailers", "status", "text"),
+    [
+        ([("grpc-status", "14"), ("grpc-message", quote("not now, ü"))], "UNAVAILABLE", "not now, ü"),
+        ([("grpc-status", "3")], "INVALID_ARGUMENT", ""),
+        ([("grpc-status", "99")], "UNKNOWN", ""),
+    ],
+)
+@pytest.mark.parametrize("with_message", [False, True])
+def test_another_status_than_ok_is_a_failure(
+    trailers: list[tuple[str, str]], status: str, text: str, *, with_message: bool
+) -> None:
+    answer = sending(message_of(b"a"), trailers=trailers) if with_message else failing(trailers)
+    connection, peer = Http2Connection(), Peer(answer)
+    with pytest.raises(CallFailed) as caught:
+        call(connection, peer, b"x")
+    assert (caught.value.status, caught.value.text) == (status, text)
+    assert connection.reusable
+    peer.answer = echo
+    assert call(connection, peer, b"next") == b"next"
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (sending(), "expected one message, got none"),
+        (sending(message_of(b"a"), message_of(b"b")), "expected one message, got several"),
+        (sending(message_of(b"abc")[:6]), "in the middle of a message"),
+        (sending(b"\0\0"), "in the middle of a message"),
+        (sending(message_of(b"a"), trailers=[("x", "y")]), "without a grpc-status"),
+        (sending(message_of(b"a", compressed=True), trailers=GOOD), ""),
+        (
+            lambda p, s: p.h2.send_headers(s, [(":status", "200"), ("content-type", "text/html")]),
+            "content-type 'text/html'",
+        ),
+        (lambda _peer, _stream: None, "the connection ended"),
+    ],
+)
+def test_what_is_no_reply_of_grpc_is_refused(answer: Callable[[Peer, int], None], says: str) -> None:
+    connection = Http2Connection()
+    if says == "":  # a flag without a coding means nothing
+        assert call(connection, Peer(answer), b"x") == b"a"
+        return
+    with pytest.raises(ReplyFormatError, match=says):
+        call(connection, Peer(answer), b"x")
+
+
+def test_the_status_of_who_is_no_grpc_server_is_told() -> None:
+    def answer(peer: Peer, stream: int) -> None:
+        peer.h2.send_headers(stream, [(":status", "503"), ("content-type", "text/plain")], end_stream=True)
+
+    with pytest.raises(CallFailed) as caught:
+        call(Http2Connection(), Peer(answer), b"x")
+    assert caught.value.status == 503
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [(7, "UNAVAILABLE"), (8, "CANCELLED"), (11, "RESOURCE_EXHAUSTED"), (2, "INTERNAL")]
+)
+def test_a_stream_that_is_reset_is_a_failure(code: int, status: str) -> None:
+    connection = Http2Connection()
+    with pytest.raises(CallFailed, match="RST_STREAM") as caught:
+        call(connection, Peer(lambda peer, stream: peer.h2.reset_stream(stream, code)), b"x")
+    assert caught.value.status == status
+    assert not connection.reusable
+
+
+def test_an_answer_before_the_request_is_all_there_ends_it() -> None:
+    class Refusing(Peer):
+        def receive(self, data: bytes) -> None:
+            before = len(self.heads)
+            super().receive(data)
+            if len(self.heads) > before:
+                failing([("grpc-status", "8"), ("grpc-message", "too large")])(self, 1)
+
+    connection = Http2Connection()
+    with pytest.raises(CallFailed, match="too large"):
+        call(connection, Refusing(echo), bytes(1_000_000))
+    assert not connection.reusable  # the rest of the request was not sent
+
+
+def test_a_server_that_leaves_gets_no_other_request() -> None:
+    connection, peer = Http2Connection(), Peer(echo)
+    assert call(connection, peer, b"a") == b"a"
+    peer.h2.close_connection(last_stream_id=1)
+    assert not peer.run(connection.between())
+    connection, peer = Http2Connection(), Peer(lambda p, _: p.h2.close_connection(last_stream_id=0))
+    with pytest.raises(CallFailed, match="the request was not taken"):
+        call(connection, peer, b"a")
+    assert not connection.reusable
+
+
+def test_a_server_that_leaves_after_this_request_answers_it() -> None:
+    # The library sends nothing after a GOAWAY, so the frame is written by hand.
+    goaway = b"\0\0\x08\x07\0\0\0\0\0" + (1).to_bytes(4, "big") + bytes(4)
+
+    def answer(peer: Peer, stream: int) -> None:
+        peer.sent += peer.h2.data_to_send() + goaway
+        echo(peer, stream)
+
+    connection = Http2Connection()
+    assert call(connection, Peer(answer), b"a") == b"a"
+    assert not connection.reusable
+
+
+def test_what_comes_between_requests_is_answered_with_the_next_one() -> None:
+    connection, peer = Http2Connection(), Peer(echo)
+    assert call(connection, peer, b"a") == b"a"
+    peer.h2.ping(b"12345678")
+    assert peer.run(connection.between())
+    pongs: list[object] = []
+    receive = peer.h2.receive_data
+
+    def watched(data: bytes) -> list[Any]:
+        events = receive(data)
+        pongs.extend(event for event in events if type(event).__name__ == "PingAckReceived")
+        return list(events)
+
+    peer.h2.receive_data = watched  # type: ignore[method-assign,assignment]
+    assert call(connection, peer, b"b") == b"b"
+    assert len(pongs) == 1
+    assert not Peer(echo).run(Http2Connection().between(), iter([0]))  # the end
+
+
+def whole_reply() -> bytes:
+    peer, connection = (
+        Peer(sending(message_of(b"a" * 500), message_of(b"b"), trailers=GOOD, piece=100)),
+        Http2Connection(),
+    )
+    peer.run(connection.begin(block_of(), [b"x"], compressed=False))
+    return peer.take(1 << 30)
+
+
+def outcome_of(data: bytes, sizes: Sequence[int] = (1 << 20,)) -> list[bytes]:
+    """What a client makes of these bytes; they end with the connection."""
+    peer, connection = Peer(lambda _peer, _stream: None), Http2Connection()
+    peer.run(connection.begin(block_of(), [b"x"], compressed=False))
+    peer.sent = bytearray(data)
+    peer.h2.data_to_send = lambda _=None: b""  # type: ignore[method-assign,assignment]
+    peer.receive = lambda _: None  # type: ignore[method-assign,assignment]
+    messages: list[bytes] = []
+    while (message := peer.run(connection.next_message(), itertools.cycle(sizes))) is not None:
+        messages.append(bytes(message))
+    return messages
+
+
+def test_a_reply_that_is_cut_off_anywhere_is_told() -> None:
+    data = whole_reply()
+    assert outcome_of(data) == [b"a" * 500, b"b"]
+    for end in range(len(data)):
+        with pytest.raises(ReplyFormatError):
+            outcome_of(data[:end], (97,))
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    edits=st.lists(st.tuples(st.integers(0, 700), st.integers(0, 255)), min_size=1, max_size=6),
+    size=st.integers(1, 800),
+)
+def test_damaged_bytes_are_refused_or_read_and_nothing_else(edits: list[tuple[int, int]], size: int) -> None:
+    data = bytearray(whole_reply())
+    for at, value in edits:
+        data[at % len(data)] = value
+    with suppress(ReplyFormatError, CallFailed):
+        outcome_of(bytes(data), (size,))
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.binary(max_size=400))
+def test_noise_is_refused(data: bytes) -> None:
+    with pytest.raises((ReplyFormatError, CallFailed)):
+        outcome_of(data)
