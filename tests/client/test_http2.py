@@ -235,6 +235,34 @@ def test_what_comes_between_requests_is_answered_with_the_next_one() -> None:
     assert not Peer(echo).run(Http2Connection().between(), iter([0]))  # the end
 
 
+def test_what_is_no_frame_between_requests_ends_the_connection_at_once() -> None:
+    connection, peer = Http2Connection(), Peer(echo)
+    assert call(connection, peer, b"a") == b"a"
+    peer.sent += b"HTTP/1.1 400 Bad Request\r\n\r\n"
+    with pytest.raises(ReplyFormatError, match="expected frames of at most"):
+        peer.run(connection.between())
+
+
+def test_damage_after_a_reply_harms_the_connection_and_not_the_reply() -> None:
+    def answer(peer: Peer, stream: int) -> None:
+        echo(peer, stream)
+        peer.sent += peer.h2.data_to_send() + b"\0\0\0\x09\0\0\0\0\0"  # the rest of a head that never began
+
+    connection = Http2Connection()
+    assert call(connection, Peer(answer), b"a") == b"a"
+    assert not connection.reusable
+
+
+def test_frames_between_requests_may_come_in_pieces_of_any_size() -> None:
+    connection, peer = Http2Connection(), Peer(echo)
+    assert call(connection, peer, b"a") == b"a"
+    for _ in range(9000):  # more than the buffer holds
+        peer.h2.ping(b"12345678")
+    while peer.sent or peer.h2._data_to_send:
+        assert peer.run(connection.between(), iter([7919]))
+    assert call(connection, peer, b"b") == b"b"
+
+
 def whole_reply() -> bytes:
     peer, connection = (
         Peer(sending(message_of(b"a" * 500), message_of(b"b"), trailers=GOOD, piece=100)),

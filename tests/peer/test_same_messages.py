@@ -16,7 +16,7 @@ from tritonforge_generator.deploy import EmbeddedTriton
 
 pytestmark = [pytest.mark.peer, pytest.mark.triton, pytest.mark.timeout(900)]
 
-REQUIREMENTS = ("kserve==0.21.0", "tritonclient[grpc]==2.73.0")
+REQUIREMENTS = ("hpack>=4.0", "kserve==0.21.0", "tritonclient[grpc]==2.73.0")
 
 CONFIG = """
 max_batch_size: 8

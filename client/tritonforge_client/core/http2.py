@@ -157,7 +157,10 @@ class Http2Connection:
         """
         while not self._messages:
             if self._ended:
-                self._act_on_all()  # be it that the server leaves
+                try:
+                    self._act_on_all()  # be it that the server leaves
+                except (CallFailed, ReplyFormatError):
+                    self._is_leaving = True  # the reply was whole before
                 if self._outbox:
                     yield self.unsent()
                 self._check_end()
@@ -230,7 +233,7 @@ class Http2Connection:
         """Where the next bytes go, so that those from ``_start`` can become ``size`` in a row."""
         if self._start == self._end:
             self._start = self._end = 0
-        elif self._start + size > SCRATCH_BYTES:
+        elif self._start + size > SCRATCH_BYTES or self._end == SCRATCH_BYTES:
             kept = self._end - self._start
             self._scratch[:kept] = self._scratch[self._start : self._end]
             self._start, self._end = 0, kept
@@ -254,8 +257,7 @@ class Http2Connection:
         if kind == _DATA and self._end - self._start < length:
             yield from self._large_data(length, flags, stream)
             return
-        if length > SCRATCH_BYTES:
-            raise ReplyFormatError(f"expected frames of at most {SCRATCH_BYTES} bytes beside messages, got {length}")
+        _check_length(length)
         if self._end - self._start < length:
             yield from self._receive(length)
         start, self._start = self._start, self._start + length
@@ -265,6 +267,7 @@ class Http2Connection:
         """Do what the frames say that are here already."""
         while self._end - self._start >= 9:
             length, kind, flags, stream = _frame_fields(self._scratch[self._start : self._start + 9])
+            _check_length(length)
             end = self._start + 9 + length
             if end > self._end:
                 break
@@ -471,6 +474,11 @@ def _unpadded(payload: memoryview, flags: int) -> memoryview:
     if len(payload) == 0 or payload[0] >= len(payload):
         raise ReplyFormatError("a frame has more padding than bytes")
     return payload[1 : len(payload) - payload[0]]
+
+
+def _check_length(length: int) -> None:
+    if length > SCRATCH_BYTES - 9:
+        raise ReplyFormatError(f"expected frames of at most {SCRATCH_BYTES - 9} bytes beside messages, got {length}")
 
 
 def _check_count(count: int) -> None:
