@@ -78,6 +78,7 @@ _BUILD: Final = "decided by what the server was built without"
 _TENSORRT: Final = "the server has no TensorRT back-end of Triton's own"
 NOT_COVERED: Final = {
     "C14": _BUILD,
+    "C22": "it would end the server",
     "C19": _BUILD,
     "G3": _BUILD,
     "I15": _TENSORRT,

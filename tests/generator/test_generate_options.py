@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from support import graphs
+from support.graphs import tensor
 
 from tritonforge_client import Client
+from tritonforge_client.core.bytes_codec import bytes_from_strings
 from tritonforge_generator.deploy import EmbeddedTriton
-from tritonforge_generator.errors import VerificationError
+from tritonforge_generator.errors import SpecError, VerificationError
 from tritonforge_generator.graph import OnnxSession, SampleOptions
 from tritonforge_generator.graph.samples import samples_from_options
 from tritonforge_generator.pipeline import Generated, generate
@@ -185,6 +187,28 @@ def test_a_state_is_handed_from_step_to_step(tmp_path: Path) -> None:
     reference = reference_from_path(path, spec.models[0].verify, batched=True, sequence=sequence)
     sums = np.concatenate([answer["y"] for answer in reference.answers])
     assert np.allclose(sums, 2 + np.cumsum(reference.samples.arrays["x"], axis=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".bin"])
+def test_a_state_of_strings_begins_as_its_file_says(tmp_path: Path, suffix: str) -> None:
+    given = [tensor(name, TensorProto.STRING) for name in ("x", "last")]
+    made = [tensor(name, TensorProto.STRING) for name in ("y", "kept")]
+    nodes = [helper.make_node("Identity", [a], [b]) for a, b in (("last", "y"), ("x", "kept"))]
+    path = graphs.save(tmp_path / "m.onnx", nodes, given, made)
+    file = tmp_path / f"first{suffix}"
+    if suffix == ".npy":
+        np.save(file, np.array(["a", "bc", "", "d"]))
+    else:
+        file.write_bytes(bytes_from_strings(["a", "bc", "", "d"]))
+    state = {"input_name": "last", "output_name": "kept", "initial_state": {"data_file": file}}
+    spec = spec_of(tmp_path, {"m": {"source": path}})
+    sequence = SequenceBatching.model_validate({"state": (state,)})
+    reference = reference_from_path(path, spec.models[0].verify, batched=True, sequence=sequence)
+    assert reference.answers[0]["y"].tolist() == [[b"a", b"bc", b"", b"d"]]
+    if suffix == ".bin":
+        file.write_bytes(bytes_from_strings(["a", "bc"]))
+        with pytest.raises(SpecError, match="expected 4 strings, each behind its length"):
+            reference_from_path(path, spec.models[0].verify, batched=True, sequence=sequence)
 
 
 @pytest.mark.triton

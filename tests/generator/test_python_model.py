@@ -225,6 +225,26 @@ def test_samples_are_played_as_one_sequence(tmp_path: Path) -> None:
 
 
 @pytest.mark.triton
+def test_a_ragged_input_may_have_any_dims(tmp_path: Path) -> None:
+    """The model gets each request by itself; a back-end that lays them end to end takes one axis alone."""
+    tensor = {"data_type": "TYPE_FP32", "dims": [-1, 2]}
+    x = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
+    np.savez(tmp_path / "samples.npz", x=x)
+    np.savez(tmp_path / "expected.npz", y=x * np.float32(0.5))
+    options: dict[str, Any] = {
+        "input": [{"name": "x", "allow_ragged_batch": True, **tensor}],
+        "output": [{"name": "y", **tensor}],
+        "max_batch_size": 4,
+        "verify": {"samples": str(tmp_path / "samples.npz"), "expected": str(tmp_path / "expected.npz")},
+    }
+    generated = published(tmp_path, serve_check=True, **options)
+    assert verdicts(generated) == {RULES: "passed", LOADS: "passed", TYPES: "passed", ANSWERS: "passed"}
+    (x_field,) = generated.config.message.input
+    assert (x_field.allow_ragged_batch, list(x_field.dims)) == (True, [-1, 2])
+    assert "allow_ragged_batch: true  # requests of several sizes\n" in generated.config.text
+
+
+@pytest.mark.triton
 def test_samples_alone_prove_types(tmp_path: Path) -> None:
     generated = published(tmp_path, serve_check=True, **TENSORS, **samples(tmp_path))
     assert verdicts(generated) == {RULES: "passed", LOADS: "passed", TYPES: "passed", ANSWERS: "skipped"}

@@ -10,26 +10,19 @@ from tritonforge_generator.spec import DynamicBatching, ModelOptions, QueuePolic
 
 
 def dynamic_batching_field(options: ModelOptions, *, max_batch_size: int) -> Field | None:
-    """``dynamic_batching``, where the model takes batches.
+    """``dynamic_batching``, where the model takes batches, or its requests wait in an order or with limits.
 
     Raises:
-        ConfigError: It is asked for without batching, or prefers a batch above ``max_batch_size`` (rule C6).
+        ConfigError: Batches are asked for without batching, or above ``max_batch_size`` (rule C6).
     """
     declared = options.dynamic_batching
     if options.sequence_batching is not None:
         return None
-    if max_batch_size <= 1:
-        if isinstance(declared, DynamicBatching):
-            raise ConfigError(
-                f"model '{options.name}': dynamic_batching needs batches",
-                expected="max_batch_size above 1",
-                got=str(max_batch_size),
-                action="Leave dynamic_batching out, or raise max_batch_size.",
-            )
-        return None
-    if declared is False:
+    if declared is False or (declared is True and max_batch_size <= 1):
         return None
     batching = DynamicBatching() if declared is True else declared
+    if max_batch_size <= 1:
+        return _queue_field(options.name, batching, max_batch_size)
     too_large = [size for size in batching.preferred_batch_size if size > max_batch_size]
     if too_large:
         raise ConfigError(
@@ -50,12 +43,22 @@ def dynamic_batching_field(options: ModelOptions, *, max_batch_size: int) -> Fie
             if delay > 0
             else "requests are gathered while a batch executes; none waits for others",
         ),
-        Field("preserve_ordering", value=True, reason="answers leave in the order of arrival")
-        if batching.preserve_ordering
-        else None,
-        *_priority_fields(batching),
+        *_order_fields(batching),
         reason="single requests are gathered into batches",
     )
+
+
+def _queue_field(name: str, batching: DynamicBatching, max_batch_size: int) -> Field:
+    """``dynamic_batching`` of a model without batches: its queue alone (rule L6)."""
+    gathers = batching.preferred_batch_size or batching.max_queue_delay_microseconds > 0
+    if gathers or not (batching.priority_levels or batching.queue_policies or batching.preserve_ordering):
+        raise ConfigError(
+            f"model '{name}': dynamic_batching needs batches",
+            expected="max_batch_size above 1, or only priorities, queue policies or preserve_ordering",
+            got=str(max_batch_size),
+            action="Leave dynamic_batching out, or raise max_batch_size.",
+        )
+    return message("dynamic_batching", *_order_fields(batching), reason="how requests wait; each is executed alone")
 
 
 def queue_policy_note(options: ModelOptions) -> str:
@@ -69,7 +72,9 @@ def queue_policy_note(options: ModelOptions) -> str:
     )
 
 
-def _priority_fields(batching: DynamicBatching) -> Iterator[Field]:
+def _order_fields(batching: DynamicBatching) -> Iterator[Field]:
+    if batching.preserve_ordering:
+        yield Field("preserve_ordering", value=True, reason="answers leave in the order of arrival")
     levels = batching.priority_levels
     if levels is not None and batching.default_priority_level is not None:
         yield Field("priority_levels", levels, "1 is served first")

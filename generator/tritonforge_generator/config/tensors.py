@@ -28,7 +28,12 @@ def server_outputs(options: ModelOptions) -> frozenset[str]:
 
 
 def gathers_elements(options: ModelOptions) -> bool:
-    """Whether requests of several sizes share a batch, so that rows of the graph are not requests."""
+    """Whether requests of several sizes share a batch, so that rows of the graph are not requests.
+
+    Never of a Python model, which gets each request by itself.
+    """
+    if options.platform == "python":
+        return False
     ragged = any(one.allow_ragged_batch for one in options.input or ())
     return ragged or options.batch_input is not None or options.batch_output is not None
 
@@ -108,7 +113,8 @@ class TensorFields:
         data_type = BY_DATATYPE[tensor.datatype].data_type
         if declared is not None and declared.data_type not in {None, data_type}:  # rules O16 and O17
             raise self._error(f"{kind} '{tensor.name}' has another data_type", data_type, str(declared.data_type))
-        if isinstance(declared, InputOptions) and declared.allow_ragged_batch:
+        of_graph = self._options.platform != "python"  # a Python model gets each request by itself, whatever its shape
+        if of_graph and isinstance(declared, InputOptions) and declared.allow_ragged_batch:
             shape_fields = [self._ragged_dims(tensor, declared)]
         else:
             shape_fields = self._shape_fields(kind, tensor, declared)
@@ -194,9 +200,9 @@ class TensorFields:
                 raise self._error(f"input '{declared.name}' has a format", "three dims", dims.text)
             fields.append(Field("format", Enum(declared.format), "what the axes mean; nothing is transposed"))
         if declared.allow_ragged_batch is not None:
-            reason = (
-                "elements of several requests follow each other" if declared.allow_ragged_batch else "one size a batch"
-            )
+            is_python = self._options.platform == "python"
+            several = "requests of several sizes" if is_python else "elements of several requests follow each other"
+            reason = several if declared.allow_ragged_batch else "one size a batch"
             fields.append(Field("allow_ragged_batch", declared.allow_ragged_batch, reason))
         if declared.optional is not None:
             reason = "requests may leave it out" if declared.optional else "every request has it"

@@ -80,6 +80,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, str]]] = {
     "C15": (_metric("histogram_options { buckets: [ 1 ] }"), _metric(_FAMILY + "histogram_options { buckets: [ 1 ] }")),
     "C17": (_metric(_FAMILY), _metric(_FAMILY + "histogram_options { buckets: [ 1 ] }")),
     "C18": (_metric(_FAMILY + "histogram_options { }"), _metric(_FAMILY + "histogram_options { buckets: [ 1 ] }")),
+    "C22": ('metric_tags { key: "cost-centre" value: "7" }', 'metric_tags { key: "cost_centre" value: "7" }'),
     "S4": (_control(_START), _control(_START + "int32_false_true: [ 0, 1 ]")),
     "S5": (
         _control(_START + "int32_false_true: [ 0, 1 ] fp32_false_true: [ 0, 1 ]"),
@@ -135,7 +136,10 @@ EXAMPLES: Final[Mapping[str, tuple[str, str]]] = {
     "N1": (_parameter("enable_mem_arena", "yes"), _parameter("enable_mem_arena", "true")),
     "N2": (_parameter("intra_op_thread_count", "two"), _parameter("intra_op_thread_count", "2")),
     "O4": (_parameter("execution_mode", "2"), _parameter("execution_mode", "1")),
-    "L6": ("max_batch_size: 1 dynamic_batching { }", "max_batch_size: 8 dynamic_batching { }"),
+    "L6": (
+        "max_batch_size: 1 dynamic_batching { }",
+        "max_batch_size: 1 dynamic_batching { default_queue_policy { max_queue_size: 64 } }",
+    ),
     "L7": (_batcher("preferred_batch_size: [ 4 ]"), _batcher("preferred_batch_size: [ 4, 8 ]")),
     "L8": ("optimization { cuda { graphs: true } }", "optimization { }"),
     "L9": ("instance_group { count: 0 }", "instance_group { count: 1 }"),

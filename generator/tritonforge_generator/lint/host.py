@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from tritonforge_generator.errors import SpecError
+from tritonforge_generator.lint.proto import Message, enum_name
 
 Feature: TypeAlias = Literal["gpu", "ensemble", "metrics"]
 """What a server can be built without."""
@@ -144,6 +145,18 @@ class Host:
         if not "" < self.release <= _LAST_WITHOUT:
             return ""
         return next((path for path in _NEWER_FIELDS if is_written(path)), "")
+
+
+def resolved_kind(group: Message, host: Host | None) -> str:
+    """Return an instance group's kind as the server settles it; KIND_AUTO when that takes an unknown host.
+
+    KIND_AUTO becomes KIND_GPU when there is a GPU and all that are listed exist, KIND_CPU otherwise.
+    """
+    kind = enum_name(group, "kind")
+    supported = None if host is None else host.supported_gpus
+    if kind != "KIND_AUTO" or supported is None:
+        return kind
+    return "KIND_GPU" if supported != () and set(group.gpus) <= set(supported) else "KIND_CPU"
 
 
 def capability_from(text: str) -> Capability:

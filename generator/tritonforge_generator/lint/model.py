@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tritonforge_generator.lint.completion import complete_backend, normalise
-from tritonforge_generator.lint.host import Host
+from tritonforge_generator.lint.host import Host, resolved_kind
 from tritonforge_generator.lint.onnx_io import OnnxGraph, UnreadableModelError, graph_from_file
 from tritonforge_generator.lint.parsing import ParseFailure, parse_config
 from tritonforge_generator.lint.plan_completion import completed_by_tensorrt
@@ -160,26 +160,62 @@ class Model:
         return self.is_onnxruntime and not self.strict and not given
 
     @cached_property
+    def model_filename(self) -> tuple[str, str] | None:
+        """The field that names the file that every instance opens, and the name, empty for the back-end's own default.
+
+        ``None`` where ``cc_model_filenames`` leaves it open: only instances on a GPU look there, by its compute
+        capability. Source: ``BackendModelInstance`` in the server's ``backend_model_instance.cc``.
+        """
+        default = ("default_model_filename", self.config.default_model_filename)
+        names = self.config.cc_model_filenames
+        groups = self.config.instance_group or [schema().ModelInstanceGroup()]
+        kinds = {resolved_kind(group, self.host) for group in groups}
+        if len(names) == 0 or kinds <= {"KIND_CPU", "KIND_MODEL"}:
+            return default
+        capability = None if self.host is None else self.host.compute_capability
+        # A server whose GPUs are declared has some.
+        if capability is None or not kinds <= {"KIND_GPU", "KIND_AUTO"}:
+            return None
+        key = "{}.{}".format(*capability)
+        chosen = (f'cc_model_filenames["{key}"]', names[key]) if key in names else default
+        # To complete a config the ONNX Runtime back-end opens the default one.
+        return None if self.completes_onnx and chosen != default else chosen
+
+    @cached_property
     def model_files(self) -> Mapping[int, Path]:
-        """Path of the ONNX file of every loaded version; a directory stands for the ``model.onnx`` inside it."""
-        files = self._files("model.onnx").items()
+        """Path of the ONNX file of every loaded version; a directory stands for the ``model.onnx`` inside it.
+
+        None where the file depends on a GPU that was not declared.
+        """
+        return {} if self.model_filename is None else self._onnx_files(self.model_filename[1])
+
+    def _onnx_files(self, name: str) -> dict[int, Path]:
+        files = self._files(name, "model.onnx").items()
         found = {version: path / "model.onnx" if path.is_dir() else path for version, path in files}
         return {version: path for version, path in found.items() if self.reaches(path)}
 
-    def _files(self, default: str) -> dict[int, Path]:
+    def _files(self, name: str, default: str) -> dict[int, Path]:
         """Name the model file of every loaded version; one that leads out of the repositories is left out."""
         # The server joins names as text: a leading slash does not lead out of the directory.
-        name = self.config.default_model_filename.lstrip("/") or default
+        name = name.lstrip("/") or default
         paths = {version: self.directory / str(version) / name for version in self.versions}
         return {version: path for version, path in paths.items() if self.reaches(path)}
 
     @cached_property
     def graphs(self) -> Mapping[int, OnnxGraph | UnreadableModelError]:
         """The ONNX graph of every loaded version whose file exists; read on first use, without weights."""
-        if not self.is_onnxruntime or not self.reads_files:
-            return {}
+        return self._read_graphs(self.model_files)
+
+    @property
+    def _completing_graphs(self) -> Mapping[int, OnnxGraph | UnreadableModelError]:
+        """Likewise of the files that the back-end completes the config from: always the default ones."""
+        if self.model_filename is not None:  # then they are the same, and read once
+            return self.graphs
+        return self._read_graphs(self._onnx_files(self.config.default_model_filename))
+
+    def _read_graphs(self, files: Mapping[int, Path]) -> dict[int, OnnxGraph | UnreadableModelError]:
         found: dict[int, OnnxGraph | UnreadableModelError] = {}
-        for version, path in self.model_files.items():
+        for version, path in files.items() if self.is_onnxruntime and self.reads_files else ():
             if not path.exists():
                 continue
             try:
@@ -205,12 +241,10 @@ class Model:
 
     @cached_property
     def plan_files(self) -> Mapping[int, Path]:
-        """Path of the plan of every loaded version; none where the file depends on the GPU."""
-        config = self.config
-        depends = len(config.cc_model_filenames) > 0 or "multi_device_per_rank_engines" in config.parameters
-        if not self.is_tensorrt or depends:
+        """Path of the plan of every loaded version; none where the file depends on a GPU that was not declared."""
+        if not self.is_tensorrt or "multi_device_per_rank_engines" in self.config.parameters:
             return {}
-        return self._files("model.plan")
+        return {} if self.model_filename is None else self._files(self.model_filename[1], "model.plan")
 
     @cached_property
     def plans(self) -> Mapping[int, PlanIo | UnreadablePlanError | None]:
@@ -233,7 +267,7 @@ class Model:
     @cached_property
     def python_files(self) -> Mapping[int, Path]:
         """Path of the Python file of every loaded version."""
-        return self._files("model.py") if self.is_python else {}
+        return self._files(self.config.default_model_filename, "model.py") if self.is_python else {}
 
     @cached_property
     def pythons(self) -> Mapping[int, PythonSource | PythonSlip | None]:
@@ -274,7 +308,7 @@ class Model:
         if self.is_python:
             completed = [*self.python_completions.values()]
             return completed[-1].config if completed and completed[-1] is not None else None
-        graphs = [graph for graph in self.graphs.values() if isinstance(graph, OnnxGraph)]
+        graphs = [graph for graph in self._completing_graphs.values() if isinstance(graph, OnnxGraph)]
         if not self.is_onnxruntime or not graphs:
             return None
         return _completed_by_onnxruntime(self.config, graphs[-1])

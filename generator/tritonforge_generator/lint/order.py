@@ -68,7 +68,7 @@ _ONNX_TENSORS: Final[Blocks] = (
     ("O11", "O12", "O13"),
     ("O23",),
     ("O10",),
-    ("O14", "I13", "I14", "T5", "O16", "O17", "O18", "O19", "O20", "O21", "O22"),
+    ("O14", "I13", "I14", "T5", "O16", "O17", "O24", "O18", "O19", "O20", "O21", "O22"),
 )
 _PLAN_FILE: Final[Blocks] = (("T3",),)
 _PLAN_COMPLETION: Final[Blocks] = (("T9",), ("T6",), ("T7",), ("T8",), ("T10", "T11"))
@@ -85,6 +85,7 @@ _PLAN_TENSORS: Final[Blocks] = (
 )
 _BACKEND_SETTINGS: Final[Blocks] = (("Y1",), ("I15",))
 _STRATEGY: Final[Blocks] = (("S27", "M10"),)
+_METRICS: Final[Blocks] = (("C22",),)
 _PYTHON_STUB: Final[Blocks] = (("Y2",), ("Y3",), ("D6",), ("Y4",), ("Y6",), ("Y5",), ("D3",), ("D4",))
 _PYTHON_COMPLETION: Final[Blocks] = (("D7",), ("Y8", "Y9", "Y10", "Y11", "Y12", "Y13", "Y14", "Y15", "Y16"))
 _PYTHON_INSTANCES: Final[Blocks] = (("D5",), ("Y7",), ("Y17",))
@@ -149,6 +150,7 @@ def server_order(*, strict: bool, completes_onnx: bool, completes_plan: bool = F
         *tensors_late,
         *_LABELS,
         *_STRATEGY,
+        *_METRICS,
         *(_PYTHON_STUB + _PYTHON_COMPLETION if strict else ()),
         *_PYTHON_INSTANCES,
         *late,

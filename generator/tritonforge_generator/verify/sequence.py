@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -9,7 +10,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from tritonforge_client.core.bytes_codec import strings_from_bytes
+from tritonforge_client.core.request import ReplyFormatError
 from tritonforge_generator.config.files import tensor_bytes
+from tritonforge_generator.errors import SpecError
 from tritonforge_generator.graph import OnnxSession, Samples
 from tritonforge_generator.spec import SequenceBatching, State
 
@@ -76,5 +80,12 @@ def _initial(state: State, drawn: Mapping[str, npt.NDArray[Any]], datatypes: Map
     path = state.initial_state.data_file
     if path is None:
         return np.full(shape, b"", object) if array.dtype == object else np.zeros(shape, array.dtype)
-    data = tensor_bytes(path, datatypes[state.input_name], shape, at=f"initial_state of '{state.input_name}'")
-    return np.frombuffer(data, array.dtype).reshape(shape)
+    at = f"initial_state of '{state.input_name}'"
+    data = tensor_bytes(path, datatypes[state.input_name], shape, at=at)
+    if array.dtype != object:
+        return np.frombuffer(data, array.dtype).reshape(shape)
+    try:
+        return strings_from_bytes(memoryview(data), math.prod(shape)).reshape(shape)
+    except ReplyFormatError as error:
+        expected = f"{math.prod(shape)} strings, each behind its length in 4 bytes"
+        raise SpecError(f"{at}: {path}", expected=expected, got=str(error)) from error

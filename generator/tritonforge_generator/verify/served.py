@@ -30,7 +30,8 @@ def not_servable(config: Any) -> str:
     of_python = "the embedded server's Python-based backends cannot"
     if config.sequence_batching.state:
         return f"{of_python} keep implicit state (sequence_batching.state), so only a full Triton can show it served"
-    if config.batch_input or config.batch_output or any(one.allow_ragged_batch for one in config.input):
+    is_ragged = config.backend != "python" and any(one.allow_ragged_batch for one in config.input)
+    if config.batch_input or config.batch_output or is_ragged:
         return f"{of_python} gather requests of several sizes (batch_input, batch_output, allow_ragged_batch)"
     if config.HasField("model_repository_agents"):
         names = ", ".join(agent.name for agent in config.model_repository_agents.agents)

@@ -343,10 +343,30 @@ def test_refuses_preferred_sizes_above_the_batch(tmp_path: Path) -> None:
         config_of(path, max_batch_size=8, dynamic_batching={"preferred_batch_size": [4, 16]})
 
 
-def test_refuses_dynamic_batching_without_batches(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"max_queue_delay_microseconds": 5, "default_queue_policy": {}},
+        {"preferred_batch_size": [1], "preserve_ordering": True},
+    ],
+)
+def test_refuses_dynamic_batching_without_batches(tmp_path: Path, asked: dict[str, Any]) -> None:
     path = graphs.linear(tmp_path / "m.onnx")
-    with pytest.raises(ConfigError, match="dynamic_batching needs batches"):
-        config_of(path, max_batch_size=0, dynamic_batching={})
+    for size in (0, 1):
+        with pytest.raises(ConfigError, match="dynamic_batching needs batches"):
+            config_of(path, max_batch_size=size, dynamic_batching=asked)
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_requests_may_wait_in_an_order_without_batches(tmp_path: Path, size: int) -> None:
+    path = graphs.linear(tmp_path / "m.onnx")
+    queue = {"priority_levels": 2, "default_priority_level": 1, "default_queue_policy": {"max_queue_size": 3}}
+    batching = config_of(path, max_batch_size=size, dynamic_batching=queue).message.dynamic_batching
+    assert (batching.priority_levels, batching.default_queue_policy.max_queue_size) == (2, 3)
+    ordered = config_of(path, max_batch_size=size, dynamic_batching={"preserve_ordering": True})
+    assert ordered.message.dynamic_batching.preserve_ordering
+    assert "max_queue_delay" not in ordered.text
 
 
 @pytest.mark.parametrize(

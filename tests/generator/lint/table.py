@@ -407,6 +407,13 @@ ONNX_TENSORS = [
         files=BATCHED,
     ),
     Case(
+        "O24",
+        _WITH_DEFAULT.format("[-1, 4]").replace("optional: true", "optional: true allow_ragged_batch: true"),
+        _WITH_DEFAULT.format("[-1, 4]"),
+        "input[1].allow_ragged_batch",
+        files=DEFAULTED,
+    ),
+    Case(
         "O19",
         onnx_tensors(FP32 + "[4]", FP32 + "[1]", batch=0),
         onnx_tensors(FP32 + "[1]", FP32 + "[1]", batch=0),

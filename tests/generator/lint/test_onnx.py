@@ -32,7 +32,7 @@ from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from tritonforge_generator.lint import Finding, lint_model
-from tritonforge_generator.lint.engine import lint_repository
+from tritonforge_generator.lint.engine import lint_repository, open_repositories
 from tritonforge_generator.lint.host import Host
 from tritonforge_generator.lint.onnx_io import UnreadableModelError, graph_from_file
 from tritonforge_generator.lint.onnx_skim import skimmed_model
@@ -262,3 +262,63 @@ def test_a_declared_host_says_who_reads_settings_of_gpus(
     write_model(tmp_path / "m", ONNX_BATCHING + accelerator, BATCHED)
     found = lint_repository(tmp_path, host=None if gpus is None else Host(gpus=gpus))
     assert [(one.rule, one.severity) for one in found] == [("O5", severity) for severity in severities]
+
+
+_OTHER = onnx_bytes({"x": ("FLOAT", ["N", 5])}, {"y": ("FLOAT", ["N", 5])})
+_BY_GPU = 'cc_model_filenames { key: "9.0" value: "other.onnx" }\n'
+_H100 = Host(gpus=1, compute_capability=(9, 0))
+
+
+@pytest.mark.parametrize(
+    ("kind", "host", "expected"),
+    [
+        ("KIND_GPU", None, []),
+        ("KIND_GPU", Host(gpus=1), []),
+        ("KIND_GPU", _H100, ["O21", "O21"]),
+        ("KIND_AUTO", _H100, ["O21", "O21"]),
+        ("KIND_AUTO", Host(compute_capability=(9, 0)), ["O21", "O21"]),
+        ("KIND_AUTO", Host(gpus=0, compute_capability=(9, 0)), []),
+        ("KIND_GPU", Host(gpus=1, compute_capability=(8, 0)), []),
+        ("KIND_CPU", _H100, []),
+    ],
+)
+def test_the_file_that_the_gpu_chooses_is_judged(
+    tmp_path: Path, kind: str, host: Host | None, expected: list[str]
+) -> None:
+    config = ONNX_BATCHING + _BY_GPU + f"instance_group {{ kind: {kind} }}"
+    write_model(tmp_path / "m", config, {**BATCHED, "1/other.onnx": _OTHER})
+    assert [found.rule for found in lint_repository(tmp_path, host=host)] == expected
+
+
+def test_a_file_that_no_gpu_was_declared_for_is_left_open(tmp_path: Path) -> None:
+    config = ONNX_BATCHING + _BY_GPU
+    write_model(tmp_path / "gpu", config + "instance_group { kind: KIND_GPU }", {"1/model.onnx": _OTHER})
+    write_model(tmp_path / "cpu", config + "instance_group { kind: KIND_CPU }", {"1/model.onnx": _OTHER})
+    write_model(
+        tmp_path / "both",
+        config + "instance_group { kind: KIND_CPU } instance_group { kind: KIND_GPU }",
+        {"1/model.onnx": _OTHER},
+    )
+    assert {name: rules(tmp_path / name) for name in ("gpu", "cpu", "both")} == {
+        "gpu": [],
+        "cpu": ["O21", "O21"],
+        "both": [],
+    }
+
+
+def test_a_missing_file_is_told_by_the_field_that_names_it(tmp_path: Path) -> None:
+    write_model(tmp_path / "m", ONNX_BATCHING + _BY_GPU, BATCHED)
+    (found,) = lint_repository(tmp_path, host=_H100)
+    assert (found.rule, found.field) == ("O1", 'cc_model_filenames["9.0"]')
+    assert found.text.endswith("other.onnx")
+
+
+@pytest.mark.parametrize("host", [None, _H100])
+def test_the_default_file_completes_whatever_the_gpu_chooses(tmp_path: Path, host: Host | None) -> None:
+    config = ONNX + _BY_GPU + "instance_group { kind: KIND_GPU }"
+    write_model(tmp_path / "m", config, {**BATCHED, "1/other.onnx": _OTHER})
+    assert lint_repository(tmp_path, host=host) == []
+    repositories, (directory,) = open_repositories(tmp_path, host=host)
+    served = repositories.read(directory).served
+    assert served is not None
+    assert list(served.input[0].dims) == [4]

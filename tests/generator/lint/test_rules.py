@@ -14,6 +14,7 @@ from generator.lint.plan_cases import PLAN_RULES
 from generator.lint.table import CASES
 
 from tritonforge_generator.lint import Finding, explain, lint_model, lint_repository
+from tritonforge_generator.lint.host import Host
 from tritonforge_generator.lint.order import server_order
 from tritonforge_generator.lint.rule import RULES
 
@@ -71,13 +72,33 @@ def test_what_the_server_does_not_check_is_no_error(tmp_path: Path, config: str)
     assert errors(lint_model(tmp_path / "m", strict=True)) == []
 
 
+@pytest.mark.parametrize(
+    ("key", "ends_the_server"),
+    # As seen with server 2.51.
+    [("team", False), ("9_lives", False), ("", False), ("a b", True), ("a-b", True), ("_team", True), ("\u00e4", True)],
+)
+def test_a_metric_tag_that_is_no_label_ends_the_server(tmp_path: Path, key: str, ends_the_server: bool) -> None:
+    write_model(tmp_path / "m", PYTHON + f'metric_tags {{ key: "{key}" value: "7" }}', {"1/model.py": MODEL_PY})
+    found = lint_model(tmp_path / "m")
+    assert [(one.rule, one.field) for one in found] == ([("C22", f'metric_tags["{key}"]')] if ends_the_server else [])
+    assert [one.rule for one in lint_repository(tmp_path, host=Host(without=frozenset({"metrics"})))] == []
+
+
+def test_a_label_is_made_after_the_config_was_checked(tmp_path: Path) -> None:
+    config = 'metric_tags { key: "a-b" value: "7" }\n' + PYTHON
+    for name, wrong in (("checked", "max_batch_size: -1"), ("run", "")):
+        write_model(tmp_path / name, config + wrong, {"1/model.py": "def ("})
+    assert [lint_model(tmp_path / name, strict=True)[0].rule for name in ("checked", "run")] == ["C4", "C22"]
+    assert lint_model(tmp_path / "run")[0].rule == "D3"
+
+
 def test_only_ascii_digits_make_a_version(tmp_path: Path) -> None:
     write_model(tmp_path / "m", PYTHON, {"1/model.py": MODEL_PY, "\u0662/model.py": MODEL_PY})
     assert [(found.rule, Path(found.file).name) for found in lint_model(tmp_path / "m")] == [("V2", "\u0662")]
 
 
-# Rules about links, several repositories or files that keep the server waiting have tests of their own.
-ELSEWHERE = {"I15", "P3", "R2", "X14", "X3", "X4", "X5", "Y5"}
+# Rules about links, several repositories or what keeps the server waiting or ends it have tests of their own.
+ELSEWHERE = {"C22", "I15", "P3", "R2", "X14", "X3", "X4", "X5", "Y5"}
 
 
 def test_every_error_rule_has_a_case() -> None:

@@ -72,6 +72,21 @@ WARNINGS = [
     *PYTHON_WARNINGS,
     Case("L5", ONNX_BATCHING.replace("dynamic_batching { }", ""), ONNX_BATCHING, "max_batch_size", BATCHED),
     Case("L6", PYTHON + "max_batch_size: 1 dynamic_batching { }", BATCHING + "dynamic_batching { }"),
+    Case(
+        "L6",
+        PYTHON + "dynamic_batching { max_queue_delay_microseconds: 9 }",
+        PYTHON + "dynamic_batching { default_queue_policy { max_queue_size: 9 } }",
+    ),
+    Case(
+        "L6",
+        PYTHON + "dynamic_batching { }",
+        PYTHON + "dynamic_batching { priority_levels: 2 default_priority_level: 1 }",
+    ),
+    Case(
+        "L6",
+        PYTHON + "max_batch_size: 1 dynamic_batching { }",
+        PYTHON + "max_batch_size: 1 dynamic_batching { preserve_ordering: true }",
+    ),
     Case("L7", dynamic("preferred_batch_size: [2, 4]"), dynamic("preferred_batch_size: [2, 8]")),
     Case("L8", PYTHON + "optimization { cuda { graphs: true } }", PYTHON + "optimization { }", "optimization.cuda"),
     Case(

@@ -197,9 +197,26 @@ def test_an_old_plan_and_one_of_an_unknown_layout_may_load(tmp_path: Path) -> No
         assert found(tmp_path / name) == []
 
 
+BY_GPU = 'cc_model_filenames { key: "9.0" value: "h100.plan" }'
+
+
 def test_the_file_that_a_gpu_chooses_is_not_looked_for(tmp_path: Path) -> None:
-    write_model(tmp_path / "m", MODEL + 'cc_model_filenames { key: "9.0" value: "h100.plan" }', {"1/": ""})
+    write_model(tmp_path / "m", MODEL + BY_GPU, {"1/": ""})
     assert found(tmp_path / "m", strict=True) == []
+    assert lint_repository(tmp_path, strict=True, host=Host(release="26.04", gpus=1)) == []
+
+
+@pytest.mark.parametrize("gpus", [1, None])
+def test_the_file_that_a_declared_gpu_chooses_is_judged(tmp_path: Path, gpus: int | None) -> None:
+    write_model(tmp_path / "m", MODEL + BY_GPU, {"1/model.plan": HEADER})
+    hosts = {minor: Host(gpus=gpus, compute_capability=(9, minor)) for minor in (0, 1)}
+    (completed,) = lint_repository(tmp_path, host=hosts[0])
+    assert (completed.rule, Path(completed.file).name) == ("T3", "h100.plan")
+    (finding,) = lint_repository(tmp_path, strict=True, host=hosts[0])
+    assert (finding.rule, finding.field) == ("T2", 'cc_model_filenames["9.0"]')
+    assert lint_repository(tmp_path, strict=True, host=hosts[1]) == []
+    (tmp_path / "m" / "1" / "h100.plan").write_bytes(b"no plan")
+    assert [one.rule for one in lint_repository(tmp_path, strict=True, host=hosts[0])] == ["T4"]
 
 
 @pytest.mark.parametrize(

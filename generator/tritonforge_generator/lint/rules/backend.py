@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,8 @@ _PLATFORMS: Final = {
 }
 _FILES: Final = "model.plan, model.onnx, model.xml, model.pt or model.py"
 _LABELS_STAY_INSIDE: Final = "26.06"
+# What may follow the underscore of a label: a second one is Prometheus' own.
+_LABEL_END: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9_]*)?")
 
 
 def _undetermined(model: Model) -> bool:
@@ -178,6 +181,22 @@ def histogram_has_buckets(model: Model) -> Iterator[Hit]:
     for index, control in enumerate(model.config.model_metrics.metric_control):
         if control.HasField("histogram_options") and len(control.histogram_options.buckets) == 0:
             yield Hit(f"model_metrics.metric_control[{index}].histogram_options.buckets", at=(index,))
+
+
+@rule(
+    "C22",
+    text="the key '{key}' of `metric_tags` ends the server: std::invalid_argument: Invalid label name",
+    fix="Begin with an ASCII letter or digit; letters, digits and _ may follow.",
+)
+def metric_tags_are_labels(model: Model) -> Iterator[Hit]:
+    """A key of ``metric_tags``, behind the ``_`` that the server puts in front, is a label that Prometheus takes.
+
+    This is a rule of ours: the server does not check it, and one such model ends it with all others.
+    """
+    has_metrics = model.host is None or "metrics" not in model.host.without
+    for key in sorted(model.config.metric_tags) if has_metrics else ():
+        if _LABEL_END.fullmatch(key) is None:
+            yield Hit(f'metric_tags["{key}"]', {"key": key})
 
 
 @rule(

@@ -10,11 +10,10 @@ import posixpath
 from collections.abc import Iterator
 from pathlib import Path
 
-from tritonforge_generator.lint.host import Host
+from tritonforge_generator.lint.host import Host, resolved_kind
 from tritonforge_generator.lint.model import Model, leads_out
 from tritonforge_generator.lint.proto import Message, enum_name
 from tritonforge_generator.lint.rule import Hit, rule
-from tritonforge_generator.lint.rules.instance_groups import resolved_kind
 
 _PYTHON_RUNTIME = "model.py"
 _ANY_DEVICE = -1

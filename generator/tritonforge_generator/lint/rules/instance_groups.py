@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from tritonforge_generator.lint.host import Host
+from tritonforge_generator.lint.host import resolved_kind
 from tritonforge_generator.lint.model import Model
 from tritonforge_generator.lint.proto import Message, enum_name
 from tritonforge_generator.lint.rule import Hit, rule
@@ -19,18 +19,6 @@ def _groups(model: Model) -> Iterator[tuple[int, str, Message]]:
     if not model.is_ensemble:
         for index, group in enumerate(model.config.instance_group):
             yield index, f"instance_group[{index}]", group
-
-
-def resolved_kind(group: Message, host: Host | None) -> str:
-    """Return an instance group's kind as the server settles it; KIND_AUTO when that takes an unknown host.
-
-    KIND_AUTO becomes KIND_GPU when there is a GPU and all that are listed exist, KIND_CPU otherwise.
-    """
-    kind = enum_name(group, "kind")
-    supported = None if host is None else host.supported_gpus
-    if kind != "KIND_AUTO" or supported is None:
-        return kind
-    return "KIND_GPU" if supported != () and set(group.gpus) <= set(supported) else "KIND_CPU"
 
 
 @rule(

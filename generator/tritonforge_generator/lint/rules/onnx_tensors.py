@@ -31,24 +31,24 @@ def _graphs(model: Model) -> Iterator[OnnxGraph]:
     "O1",
     needs="dir",
     text="{problem}",
-    fix="Put the model there, or name the file in `default_model_filename`.",
+    fix="Put the model there, or name the file in `{field}`.",
 )
 def model_file_exists(model: Model) -> Iterator[Hit]:
     """The ONNX file exists in every version directory that is loaded; it may be a directory holding ``model.onnx``.
 
     Of a file the server says `failed to stat file PATH`, of a directory `unable to find 'PATH' for model instance
-    'NAME'`. With ``cc_model_filenames`` the file depends on the GPU, so nothing is said.
+    'NAME'`. With ``cc_model_filenames`` the file depends on the GPU, so its compute capability has to be declared.
     """
-    config = model.config
-    if not model.is_onnxruntime or len(config.cc_model_filenames) > 0:
+    if not model.is_onnxruntime or model.model_filename is None:
         return
+    field, name = model.model_filename
     for version, path in model.model_files.items():
         if path.exists():
             continue
-        is_in_directory = path.parent.name == Path(config.default_model_filename).name and path.parent.is_dir()
-        missing = f"unable to find '{path}' for model instance '{config.name}'"
+        is_in_directory = path.parent.name == Path(name).name and path.parent.is_dir()
+        missing = f"unable to find '{path}' for model instance '{model.config.name}'"
         problem = missing if is_in_directory else f"failed to stat file {path}"
-        yield Hit("default_model_filename", {"problem": problem}, at=(version,), file=path)
+        yield Hit(field, {"problem": problem, "field": field}, at=(version,), file=path)
 
 
 @rule(
@@ -291,6 +291,19 @@ def input_type_fits(model: Model) -> Iterator[Hit]:
 def output_type_fits(model: Model) -> Iterator[Hit]:
     """An output has the data type that it has in the graph."""
     yield from _type_conflicts(model, "output")
+
+
+@rule(
+    "O24",
+    text="unable to load model '{model}', configuration expects model provides input with shape [-1] for ragged input "
+    "'{tensor}', which is not supported for optional input",
+    fix="Remove `optional` or `allow_ragged_batch`.",
+)
+def ragged_inputs_are_not_optional(model: Model) -> Iterator[Hit]:
+    """The ONNX Runtime back-end takes no input that is both ``optional`` and ragged."""
+    for index, tensor in enumerate(model.config.input if model.is_onnxruntime else ()):
+        if tensor.optional and tensor.allow_ragged_batch:
+            yield Hit(f"input[{index}].allow_ragged_batch", {"tensor": tensor.name}, at=(0, index))
 
 
 @rule(

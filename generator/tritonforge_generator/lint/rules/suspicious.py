@@ -86,9 +86,15 @@ def batching_model_has_a_batcher(model: Model) -> Iterator[Hit]:
     fix="Raise max_batch_size, or remove `dynamic_batching`.",
 )
 def batcher_has_room(model: Model) -> Iterator[Hit]:
-    """``dynamic_batching`` needs a ``max_batch_size`` of at least 2 to put requests together."""
-    served = model.served
-    if served is not None and model.config.HasField("dynamic_batching") and 0 <= served.max_batch_size <= 1:
+    """``dynamic_batching`` needs a ``max_batch_size`` of at least 2 to put requests together.
+
+    Priorities, queue policies and ``preserve_ordering`` have their effect without batches too.
+    """
+    served, batching = model.served, model.config.dynamic_batching
+    orders = batching.priority_levels > 0 or batching.HasField("default_queue_policy") or batching.preserve_ordering
+    if served is None or orders or not model.config.HasField("dynamic_batching"):
+        return
+    if 0 <= served.max_batch_size <= 1:
         yield Hit("dynamic_batching", {"limit": served.max_batch_size})
 
 
@@ -226,6 +232,8 @@ def batch_dimension_is_not_written(model: Model) -> Iterator[Hit]:
 
 
 def _settled_by_file(model: Model) -> bool:
+    if model.model_filename is None:  # which file would settle it is not known
+        return True
     if not model.reads_files:
         files = model.plan_files if model.is_tensorrt else model.model_files
         return any(path.exists() for path in files.values())

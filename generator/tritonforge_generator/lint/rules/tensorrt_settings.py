@@ -61,18 +61,21 @@ def plan_runs_on_a_gpu(model: Model) -> Iterator[Hit]:
     "T2",
     needs="dir",
     text="unable to find '{path}' for model instance '{instance}'",
-    fix="Put the plan there, or name the file in `default_model_filename`.",
+    fix="Put the plan there, or name the file in `{field}`.",
 )
 def plan_file_exists(model: Model) -> Iterator[Hit]:
     """The plan is in every version directory that is loaded.
 
     A server that completes configurations opens the plan earlier and says T3. With ``cc_model_filenames`` the file
-    depends on the GPU, so nothing is said.
+    depends on the GPU, so its compute capability has to be declared.
     """
+    if model.completes_plan or model.model_filename is None:
+        return
+    field, _ = model.model_filename
     for version, path in model.plan_files.items():
-        if not model.completes_plan and not path.exists():
-            values = {"path": path, "instance": instance_name(model)}
-            yield Hit("default_model_filename", values, at=(version,), file=path)
+        if not path.exists():
+            values = {"path": path, "instance": instance_name(model), "field": field}
+            yield Hit(field, values, at=(version,), file=path)
 
 
 def _unloadable(model: Model) -> Iterator[tuple[int, Path, str]]:
