@@ -3,145 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
-import ssl
-import subprocess
-import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from support.grpc_ends import (
+    PING,
+    PONG,
+    Caller,
+    Speaker,
+    caller_of,
+    exchange_of,
+    go_away,
+    in_loop,
+)
 from support.http2_peer import GOOD, HEAD, Peer, echo, failing, message_of, sending
-from support.http_ends import Answer, Server, nothing_left_behind, silent, tcp_server
+from support.http_ends import Server, nothing_left_behind, silent, tcp_server
 
 from tritonforge_client import Cancelled, ConnectionFailed, DeadlineExceeded, InvalidInput, QueueFull
-from tritonforge_client.core.call import Call
-from tritonforge_client.core.exchange import GrpcRequest
 from tritonforge_client.transport.grpc_aio import AsyncGrpcTransport
-
-PING = b"\0\0\x08\x06\0\0\0\0\0" + b"12345678"
-PONG = b"\0\0\x08\x06\x01\0\0\0\0" + b"12345678"
-
-T = TypeVar("T")
-PeerAnswer = Callable[[Peer, int], None]
-
-
-def go_away(last_stream: int) -> bytes:
-    return b"\0\0\x08\x07\0\0\0\0\0" + last_stream.to_bytes(4, "big") + bytes(4)
-
-
-def exchange_of(message: bytes = b"hello", timeout_s: float = 5, **options: object) -> tuple[GrpcRequest, Call]:
-    call = Call(endpoint="h", timeout_s=timeout_s, model="m", **options)  # type: ignore[arg-type]
-    return GrpcRequest(method="ModelInfer", body=(message,)), call
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left_behind() -> Iterator[None]:
     with nothing_left_behind():
         yield
-
-
-def frames_from(connection: socket.socket) -> Iterator[bytes]:
-    """What comes, frame by frame: the library takes up a setting only after what it was received with."""
-    with connection.makefile("rb") as reader:
-        yield reader.read(24)
-        while head := reader.read(9):
-            yield head + reader.read(int.from_bytes(head[:3], "big"))
-
-
-class Speaker:
-    """Each of its connections has a peer of its own.
-
-    Args:
-        answer: Answers each request.
-        window: Bytes that the client may send at once.
-        frame_bytes: Size of the client's largest frame.
-
-    Attributes:
-        connections: The sockets of those that were made, over which a test may say what it likes.
-        heard: The first bytes of every frame that came.
-        ended: Is released once for each connection that was closed.
-    """
-
-    def __init__(self, answer: PeerAnswer = echo, *, window: int = 65_535, frame_bytes: int = 16_384) -> None:
-        self._answer = answer
-        self._window = window
-        self._frame_bytes = frame_bytes
-        self.connections: list[socket.socket] = []
-        self.heard = bytearray()
-        self.ended = threading.Semaphore(0)
-
-    def __call__(self, _: Server, connection: socket.socket) -> None:
-        self.connections.append(connection)
-        peer = Peer(self._answer, window=self._window, frame_bytes=self._frame_bytes)
-        if self._window > 65_535:
-            peer.h2.increment_flow_control_window(self._window - 65_535)
-        try:
-            connection.sendall(peer.take(1 << 30))
-            for frame in frames_from(connection):
-                self.heard += frame[:100]
-                peer.receive(frame)
-                connection.sendall(peer.take(1 << 30))
-        finally:
-            self.ended.release()
-
-
-class Caller:
-    """The transport, with an event loop that runs only while a call does, or when it rests in it."""
-
-    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
-        self._loop = asyncio.new_event_loop()
-        self.transport = AsyncGrpcTransport("127.0.0.1", port, tls=tls)
-
-    def send(self, message: bytes = b"hello", **options: object) -> bytes:
-        return bytes(self.run(self.transport.send(*exchange_of(message, **options))))  # type: ignore[arg-type]
-
-    def run(self, awaitable: Awaitable[T]) -> T:
-        return self._loop.run_until_complete(awaitable)
-
-    def rest(self, *, in_loop: bool) -> None:
-        """Wait between calls, with or without the event loop noticing what happens."""
-        if in_loop:
-            self.run(asyncio.sleep(0.05))
-        else:
-            time.sleep(0.05)
-
-    def close(self) -> None:
-        self.run(self.transport.close())
-        self._loop.close()
-
-
-@contextmanager
-def caller_of(
-    answer: Answer, tls: ssl.SSLContext | None = None, trust: ssl.SSLContext | None = None
-) -> Iterator[tuple[Caller, Server]]:
-    with tcp_server(answer, tls) as server:
-        caller = Caller(server.port, trust)
-        try:
-            yield caller, server
-        finally:
-            caller.close()
-
-
-def in_loop(port: int, use: Callable[[AsyncGrpcTransport], Awaitable[None]]) -> None:
-    """Run a coroutine with a transport that is closed afterwards."""
-
-    async def main() -> None:
-        transport = AsyncGrpcTransport("127.0.0.1", port)
-        try:
-            await use(transport)
-        finally:
-            await transport.close()
-
-    asyncio.run(main())
-
-
-# ---- connections ----
 
 
 def test_a_connection_carries_one_call_after_the_other() -> None:
@@ -490,62 +378,3 @@ def test_large_messages_leave_the_event_loop_free() -> None:
 
 
 # ---- TLS ----
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for 127.0.0.1 that nobody but itself vouches for, with its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl makes the certificate")
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -addext subjectAltName=IP:127.0.0.1"
-    files = ["-keyout", str(path), "-out", str(path.with_name("certificate.pem"))]
-    subprocess.run([*command.split(), *files], check=True, capture_output=True)
-    with path.open("a") as both:
-        both.write(path.with_name("certificate.pem").read_text())
-    return path
-
-
-def contexts(certificate: Path, *protocols: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server that speaks these protocols, and a client that trusts it."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    if protocols:
-        context.set_alpn_protocols(list(protocols))
-    return context, ssl.create_default_context(cafile=certificate.with_name("certificate.pem"))
-
-
-def test_over_tls_connections_are_kept_while_they_are_of_use(certificate: Path) -> None:
-    speaker = Speaker()
-    message = np.random.default_rng(0).bytes(3_000_000)
-    with caller_of(speaker, *contexts(certificate, "h2")) as (caller, server):
-        for stays_in_loop in (True, False):
-            assert caller.send(message) == message
-            speaker.connections[-1].sendall(PING)
-            caller.rest(in_loop=stays_in_loop)
-        assert caller.send(message) == message
-        assert speaker.heard.count(PONG) == 2
-        assert server.connections == 1
-        speaker.connections[-1].sendall(go_away(1))
-        caller.rest(in_loop=True)
-        assert caller.send() == b"hello"
-        socket.socket.shutdown(speaker.connections[-1], socket.SHUT_WR)
-        caller.rest(in_loop=False)
-        assert caller.send() == b"hello"
-        assert server.connections == 3
-
-
-@pytest.mark.parametrize("protocols", [(), ("http/1.1",)])
-def test_over_tls_http2_has_to_be_chosen(certificate: Path, protocols: tuple[str, ...]) -> None:
-    ended = threading.Event()
-
-    def answer(_: Server, connection: socket.socket) -> None:
-        with suppress(OSError):
-            connection.recv(1)
-        ended.set()
-
-    with caller_of(answer, *contexts(certificate, *protocols)) as (caller, _):
-        with pytest.raises(ConnectionFailed, match="a server that speaks HTTP/2 over TLS"):
-            caller.send()
-        caller.rest(in_loop=True)
-        assert ended.wait(2)

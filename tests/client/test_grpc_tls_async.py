@@ -1,0 +1,90 @@
+"""gRPC over TLS, over asyncio's connections."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.grpc_ends import (
+    PING,
+    PONG,
+    Speaker,
+    caller_of,
+    go_away,
+)
+from support.http_ends import Server, nothing_left_behind
+
+from tritonforge_client import ConnectionFailed
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_behind() -> Iterator[None]:
+    with nothing_left_behind():
+        yield
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for 127.0.0.1 that nobody but itself vouches for, with its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate")
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -addext subjectAltName=IP:127.0.0.1"
+    files = ["-keyout", str(path), "-out", str(path.with_name("certificate.pem"))]
+    subprocess.run([*command.split(), *files], check=True, capture_output=True)
+    with path.open("a") as both:
+        both.write(path.with_name("certificate.pem").read_text())
+    return path
+
+
+def contexts(certificate: Path, *protocols: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server that speaks these protocols, and a client that trusts it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
+    return context, ssl.create_default_context(cafile=certificate.with_name("certificate.pem"))
+
+
+def test_over_tls_connections_are_kept_while_they_are_of_use(certificate: Path) -> None:
+    speaker = Speaker()
+    message = np.random.default_rng(0).bytes(3_000_000)
+    with caller_of(speaker, *contexts(certificate, "h2")) as (caller, server):
+        for stays_in_loop in (True, False):
+            assert caller.send(message) == message
+            speaker.connections[-1].sendall(PING)
+            caller.rest(in_loop=stays_in_loop)
+        assert caller.send(message) == message
+        assert speaker.heard.count(PONG) == 2
+        assert server.connections == 1
+        speaker.connections[-1].sendall(go_away(1))
+        caller.rest(in_loop=True)
+        assert caller.send() == b"hello"
+        socket.socket.shutdown(speaker.connections[-1], socket.SHUT_WR)
+        caller.rest(in_loop=False)
+        assert caller.send() == b"hello"
+        assert server.connections == 3
+
+
+@pytest.mark.parametrize("protocols", [(), ("http/1.1",)])
+def test_over_tls_http2_has_to_be_chosen(certificate: Path, protocols: tuple[str, ...]) -> None:
+    ended = threading.Event()
+
+    def answer(_: Server, connection: socket.socket) -> None:
+        with suppress(OSError):
+            connection.recv(1)
+        ended.set()
+
+    with caller_of(answer, *contexts(certificate, *protocols)) as (caller, _):
+        with pytest.raises(ConnectionFailed, match="a server that speaks HTTP/2 over TLS"):
+            caller.send()
+        caller.rest(in_loop=True)
+        assert ended.wait(2)
