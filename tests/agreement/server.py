@@ -36,7 +36,7 @@ _WRAPPERS: Final = (
 _BACKENDS: Final = (re.compile(r"/[^' ]*/tritonforge-[^/']*/backends"), "/opt/tritonserver/backends")
 _LOAD_TIMEOUT_S: Final = 60.0
 _LOG_TIMEOUT_S: Final = 5.0
-_ATTEMPTS: Final = 3
+_ATTEMPTS: Final = 10
 # Loading a model is mostly waiting, for the start of a process of its own.
 _AT_ONCE: Final = 4
 
@@ -160,7 +160,9 @@ class Judge:
             return self._poll_failures.get(name, said)
 
     def _served(self, name: str) -> dict[str, Any]:
-        _, config = self._ask("GET", f"/v2/models/{name}/config")
+        status, config = self._ask("GET", f"/v2/models/{name}/config")
+        if status != http.HTTPStatus.OK:
+            raise http.client.HTTPException(f"the server that loaded {name} died of another model meanwhile")
         self._ask("POST", f"/v2/repository/models/{name}/unload")
         return config
 
