@@ -34,6 +34,14 @@ def call(connection: Http2Connection, peer: Peer, *message: Any, sizes: Iterator
     return bytes(peer.run(connection.only_message(), sizes))
 
 
+def between(connection: Http2Connection, peer: Peer, most: int = 1 << 30) -> bool:
+    """Let the client read what comes while it asks for nothing; whether it would go on."""
+    room = connection.idle_room()
+    data = peer.take(min(len(room), most))
+    room[: len(data)] = data
+    return connection.received_idle(len(data))
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     lengths=st.lists(st.integers(0, 150_000), min_size=1, max_size=4),
@@ -196,7 +204,7 @@ def test_a_server_that_leaves_gets_no_other_request() -> None:
     connection, peer = Http2Connection(), Peer(echo)
     assert call(connection, peer, b"a") == b"a"
     peer.h2.close_connection(last_stream_id=1)
-    assert not peer.run(connection.between())
+    assert not between(connection, peer)
     connection, peer = Http2Connection(), Peer(lambda p, _: p.h2.close_connection(last_stream_id=0))
     with pytest.raises(CallFailed, match="the request was not taken"):
         call(connection, peer, b"a")
@@ -220,7 +228,7 @@ def test_what_comes_between_requests_is_answered_with_the_next_one() -> None:
     connection, peer = Http2Connection(), Peer(echo)
     assert call(connection, peer, b"a") == b"a"
     peer.h2.ping(b"12345678")
-    assert peer.run(connection.between())
+    assert between(connection, peer)
     pongs: list[object] = []
     receive = peer.h2.receive_data
 
@@ -232,7 +240,7 @@ def test_what_comes_between_requests_is_answered_with_the_next_one() -> None:
     peer.h2.receive_data = watched  # type: ignore[method-assign,assignment]
     assert call(connection, peer, b"b") == b"b"
     assert len(pongs) == 1
-    assert not Peer(echo).run(Http2Connection().between(), iter([0]))  # the end
+    assert not between(Http2Connection(), Peer(echo), 0)  # the end
 
 
 def test_what_is_no_frame_between_requests_ends_the_connection_at_once() -> None:
@@ -240,7 +248,7 @@ def test_what_is_no_frame_between_requests_ends_the_connection_at_once() -> None
     assert call(connection, peer, b"a") == b"a"
     peer.sent += b"HTTP/1.1 400 Bad Request\r\n\r\n"
     with pytest.raises(ReplyFormatError, match="expected frames of at most"):
-        peer.run(connection.between())
+        between(connection, peer)
 
 
 def test_damage_after_a_reply_harms_the_connection_and_not_the_reply() -> None:
@@ -259,7 +267,7 @@ def test_frames_between_requests_may_come_in_pieces_of_any_size() -> None:
     for _ in range(9000):  # more than the buffer holds
         peer.h2.ping(b"12345678")
     while peer.sent or peer.h2._data_to_send:
-        assert peer.run(connection.between(), iter([7919]))
+        assert between(connection, peer, 7919)
     assert call(connection, peer, b"b") == b"b"
 
 

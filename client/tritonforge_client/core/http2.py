@@ -181,21 +181,27 @@ class Http2Connection:
             raise ReplyFormatError("expected one message, got " + ("none" if message is None else "several"))
         return message
 
-    def between(self) -> Steps[bool]:
-        """Read what came while no request was carried.
+    def idle_room(self) -> memoryview:
+        """Where bytes go that come while no request is carried."""
+        return self._room(1)
+
+    def received_idle(self, size: int) -> bool:
+        """Read so many bytes that came while no request was carried; what is to be answered is in ``unsent``.
 
         Returns:
-            Whether the connection can carry another one.
+            Whether the connection can carry another request.
+
+        Raises:
+            ReplyFormatError: They are not HTTP/2.
         """
-        count = yield self._room(1)
-        self._end += count
+        self._end += size
         self._act_on_all()
-        return count > 0 and not self._is_leaving
+        return size > 0 and not self._is_leaving
 
     # ---- sending ----
 
     def unsent(self) -> list[Buffer]:
-        """Take what is to be sent beside requests, as ``between`` leaves it."""
+        """Take what is to be sent beside requests, as ``received_idle`` leaves it."""
         sent, self._outbox = self._outbox, []
         return sent
 

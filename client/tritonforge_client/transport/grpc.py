@@ -143,18 +143,7 @@ class _Exchange:
 
     def run(self, steps: Steps[T]) -> T:
         """Do what the steps ask for until they return."""
-        connection, call = self.connection, self._call
-        try:
-            io = next(steps)
-            while True:
-                if isinstance(io, memoryview):
-                    io = steps.send(connection.armed(call).recv_into(io))
-                else:
-                    connection.send_all(io, sum([len(one) for one in io]), call)
-                    io = steps.send(0)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
+        return self.connection.run(steps, self._call)
 
     @property
     def connection(self) -> _GrpcConnection:
@@ -230,26 +219,16 @@ class _GrpcConnection(Connection):
         """Whether the server closed it, or is about to, while it was idle; what else came is read on the way."""
         if not self.is_readable() or self._socket is None:
             return False
-        steps = self.http2.between()
         self._socket.settimeout(0)
         try:
-            steps.send(self._socket.recv_into(_room(next(steps))))
-        except StopIteration as stop:
-            return not stop.value
+            return not self.http2.received_idle(self._socket.recv_into(self.http2.idle_room()))
         except BlockingIOError:
             return False
         except OSError as error:
             return type(error).__name__ != "SSLWantReadError"  # something of TLS's own came
         except (ValueError, CallFailed):
             return True
-        return True
 
     def check_tls(self, wrapped: ssl.SSLSocket) -> None:
         """Refuse a server that would not speak HTTP/2."""
         check_protocol(wrapped.selected_alpn_protocol())
-
-
-def _room(io: object) -> memoryview:
-    if not isinstance(io, memoryview):
-        raise TypeError(io)
-    return io

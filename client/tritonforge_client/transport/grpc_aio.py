@@ -6,7 +6,7 @@ import asyncio
 import os
 import select
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from tritonforge_client.core.call import Call
 from tritonforge_client.core.exchange import GrpcRequest
@@ -121,7 +121,6 @@ class _GrpcConnection(AsyncConnection):
     def __init__(self, loop: asyncio.AbstractEventLoop, all_open: set[Any], all_idle: dict[Any, None]) -> None:
         super().__init__(loop, all_open, all_idle)
         self.http2 = Http2Connection()
-        self._between = self.http2.between()
 
     def check_peer(self) -> None:
         """Refuse a server that would not speak HTTP/2."""
@@ -148,15 +147,12 @@ class _GrpcConnection(AsyncConnection):
 
     def idle_room(self) -> memoryview:
         """Where bytes go that come between calls."""
-        self._between = self.http2.between()
-        return cast("memoryview", next(self._between))
+        return self.http2.idle_room()
 
     def received_idle(self, size: int) -> None:
         """Read what came between calls, and answer it."""
         try:
-            self._between.send(size)
-        except StopIteration as stop:
-            if stop.value:
+            if self.http2.received_idle(size):
                 self.send(self.http2.unsent())
                 return
         except (CallFailed, ReplyFormatError):

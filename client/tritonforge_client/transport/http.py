@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tritonforge_client.core.call import Call
 from tritonforge_client.core.exchange import HttpRequest, HttpResponse
-from tritonforge_client.core.http11 import SCRATCH_BYTES, ReceivedReply, reply_reader, request_head
+from tritonforge_client.core.http11 import SCRATCH_BYTES, reply_reader, request_head
 from tritonforge_client.core.http_compression import compressed_request
 from tritonforge_client.core.http_dialect import HttpDialect
 from tritonforge_client.core.request import ReplyFormatError
@@ -95,19 +95,8 @@ class _HttpConnection(Connection):
         except ConnectionError:
             # A server that refuses a request may answer and hang up before it has read all of it.
             with suppress(OSError, ReplyFormatError):
-                return self._receive(request.method, call).response
+                return self.run(reply_reader(request.method, self._scratch), call).response
             raise
-        received = self._receive(request.method, call)
+        received = self.run(reply_reader(request.method, self._scratch), call)
         self.reusable = received.reusable
         return received.response
-
-    def _receive(self, method: str, call: Call) -> ReceivedReply:
-        reader = reply_reader(method, self._scratch)
-        wanted = next(reader)
-        while True:
-            size = self.armed(call).recv_into(wanted)
-            try:
-                wanted = reader.send(size)
-            except StopIteration as stop:
-                received: ReceivedReply = stop.value
-                return received

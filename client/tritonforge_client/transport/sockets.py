@@ -24,6 +24,10 @@ from tritonforge_client.transport.target import endpoint_text
 if TYPE_CHECKING:
     import ssl
 
+    from tritonforge_client.core.http2 import Steps
+
+T = TypeVar("T")
+
 MAX_IDLE_CONNECTIONS: Final = 128
 """Connections kept for the next calls. More calls at once work too, over connections that are closed after them."""
 
@@ -115,6 +119,20 @@ class Connection:
             armed = self.armed(call)
             sent = armed.sendmsg(list(islice(pieces, _MAX_BUFFERS))) if is_plain else armed.send(pieces[0])
             drop_sent(pieces, sent)
+
+    def run(self, steps: Steps[T], call: Call) -> T:
+        """Do what the steps of a protocol ask for until they return."""
+        try:
+            io = next(steps)
+            while True:
+                if isinstance(io, memoryview):
+                    io = steps.send(self.armed(call).recv_into(io))
+                else:
+                    self.send_all(io, sum([len(one) for one in io]), call)
+                    io = steps.send(0)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
 
     def armed(self, call: Call, share: float = 1.0) -> socket.socket:
         """The socket, its next operation limited to what is left of the call's time, or to a share of it."""
