@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +18,7 @@ from typing import Any, cast
 import grpc
 import pytest
 from support.blocking import BlockingClient
+from support.certificates import self_signed
 from support.fault_proxy import FaultProxy
 from support.http_ends import full_listener
 
@@ -384,15 +383,9 @@ def test_names_and_other_targets_are_one_client(kind: str, backends: Backends, d
     assert sorted(dns.asked) == ["nowhere.test", NAME]
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
 @pytest.mark.parametrize("name", [NAME, "another.test"])
 def test_certificates_are_checked_against_the_name(kind: str, name: str, dns: Resolver, tmp_path: Path) -> None:
-    pem = tmp_path / "both.pem"
-    command = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -addext subjectAltName=DNS:{NAME}"
-    files = ["-keyout", str(pem), "-out", str(tmp_path / "certificate.pem")]
-    subprocess.run([*command.split(), *files], check=True, capture_output=True)
-    pem.write_text(pem.read_text() + (tmp_path / "certificate.pem").read_text())
-    backends = Backends(kind, pem)
+    backends = Backends(kind, self_signed(tmp_path, f"DNS:{NAME}"))
     backends.start(A, B)
     dns.answers = {NAME: [A, B], "another.test": [A, B]}
     tls = TLS(root_certificates=tmp_path / "certificate.pem")

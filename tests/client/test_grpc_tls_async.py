@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.certificates import self_signed
 from support.grpc_ends import (
     PING,
     PONG,
@@ -34,15 +33,7 @@ def _nothing_is_left_behind() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate for 127.0.0.1 that nobody but itself vouches for, with its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl makes the certificate")
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -addext subjectAltName=IP:127.0.0.1"
-    files = ["-keyout", str(path), "-out", str(path.with_name("certificate.pem"))]
-    subprocess.run([*command.split(), *files], check=True, capture_output=True)
-    with path.open("a") as both:
-        both.write(path.with_name("certificate.pem").read_text())
-    return path
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 def contexts(certificate: Path, *protocols: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.certificates import self_signed
 from support.http2_peer import Peer, echo, message_of, sending, speaking
 from support.http_ends import Server, tcp_server
 
@@ -158,12 +157,8 @@ def test_a_header_that_cannot_be_sent_costs_no_connection() -> None:
         assert server.connections == 1
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
 def test_over_tls_http2_has_to_be_chosen(tmp_path: Path) -> None:
-    both, certificate = tmp_path / "both.pem", tmp_path / "certificate.pem"
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -addext subjectAltName=IP:127.0.0.1"
-    subprocess.run([*command.split(), "-keyout", str(both), "-out", str(certificate)], check=True, capture_output=True)
-    both.write_text(both.read_text() + certificate.read_text())
+    both = self_signed(tmp_path)
     for protocols in (["h2"], ["http/1.1"], []):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(both)
@@ -172,7 +167,7 @@ def test_over_tls_http2_has_to_be_chosen(tmp_path: Path) -> None:
         with tcp_server(speaking(lambda: Peer(echo)), context) as server:
             target = f"grpcs://127.0.0.1:{server.port}"
             options = Options(retry=None, timeout_s=5)
-            with Client(target, tls=TLS(root_certificates=certificate), options=options) as client:
+            with Client(target, tls=TLS(root_certificates=tmp_path / "certificate.pem"), options=options) as client:
                 if protocols == ["h2"]:
                     transport = client._session.caller.transports[0]
                     assert bytes(transport.send(request_of(bytes(200_000)), call_of())) == bytes(200_000)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.certificates import self_signed
 from support.http_ends import (
     OK,
     Asynchronous,
@@ -27,8 +26,6 @@ from support.http_ends import (
 
 from tritonforge_client import ConnectionFailed, DeadlineExceeded
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
-
 LARGE = np.random.default_rng(0).bytes(3_000_000)
 
 
@@ -42,13 +39,7 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate for 127.0.0.1 that nobody but itself vouches for, with its key."""
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -addext subjectAltName=IP:127.0.0.1"
-    files = ["-keyout", str(path), "-out", str(path.with_name("certificate.pem"))]
-    subprocess.run([*command.split(), *files], check=True, capture_output=True)
-    with path.open("a") as both:
-        both.write(path.with_name("certificate.pem").read_text())
-    return path
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import csv
 import shutil
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from contract.models import write_models
+from support.certificates import self_signed
 from support.locust_runs import run_locust, stats_of, worker_ports, write_locustfile
 
 from tritonforge_generator.deploy import EmbeddedTriton
@@ -26,13 +26,7 @@ SHIPPED_MODELS = ROOT / "model_repository"
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate for 127.0.0.1 that nobody but itself vouches for, with its key beside it."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl makes the certificates")
-    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -addext subjectAltName=IP:127.0.0.1"
-    files = ["-keyout", str(path.with_name("key.pem")), "-out", str(path)]
-    subprocess.run([*command.split(), *files], check=True, capture_output=True)
-    return path
+    return self_signed(tmp_path_factory.mktemp("tls")).with_name("certificate.pem")
 
 
 @pytest.fixture(scope="module")
