@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from support import graphs, stand_in_graphs
+from support.ensemble_specs import SCORE_THEN_COPY
 from support.stand_in_plans import stand_in_tensorrt
 
 from tritonforge_generator.ensemble import composing_models, ensemble_from_options
@@ -25,16 +26,6 @@ models:
   - {name: score, source: score.onnx, max_batch_size: 8}
   - {name: copy, source: copy.onnx}
 """
-ENSEMBLES = """
-ensembles:
-  - name: both
-    input: [{name: x}]
-    output: [{name: y}]
-    ensemble_scheduling:
-      step:
-        - {model_name: score, output_map: {y: middle}}
-        - {model_name: copy, input_map: {x: middle}}
-"""
 
 
 def spec_from(folder: Path, text: str) -> ForgeSpec:
@@ -47,7 +38,7 @@ def sources(folder: Path, *, seed: int = 0, features: int = 3) -> None:
     graphs.identity(folder / "copy.onnx", shape=("batch", features))
 
 
-def made(folder: Path, text: str = MODELS + ENSEMBLES) -> dict[str, Generated]:
+def made(folder: Path, text: str = MODELS + SCORE_THEN_COPY) -> dict[str, Generated]:
     return {one.version.folder.name: one for one in generate(spec_from(folder, text), serve_check=False)}
 
 
@@ -105,9 +96,9 @@ def test_a_changed_step_is_a_new_version_of_the_ensemble(tmp_path: Path) -> None
 def test_published_models_may_be_steps(tmp_path: Path) -> None:
     sources(tmp_path)
     made(tmp_path, MODELS)
-    (one,) = made(tmp_path, ENSEMBLES).values()
+    (one,) = made(tmp_path, SCORE_THEN_COPY).values()
     assert one.verification.passed
-    assert spec_from(tmp_path, text_from_forge_spec(spec_from(tmp_path, ENSEMBLES)).partition("\n")[2]).ensembles
+    assert spec_from(tmp_path, text_from_forge_spec(spec_from(tmp_path, SCORE_THEN_COPY)).partition("\n")[2]).ensembles
 
 
 def test_an_edge_that_does_not_fit_publishes_nothing(tmp_path: Path) -> None:
@@ -122,7 +113,7 @@ def test_an_edge_that_does_not_fit_publishes_nothing(tmp_path: Path) -> None:
 
 def test_a_step_that_is_no_model_is_refused_before_any_work(tmp_path: Path) -> None:
     seen: list[str] = []
-    spec = spec_from(tmp_path, MODELS + ENSEMBLES.replace("model_name: copy", "model_name: copi"))
+    spec = spec_from(tmp_path, MODELS + SCORE_THEN_COPY.replace("model_name: copy", "model_name: copi"))
     with pytest.raises(ConfigError, match=r"step\[1\].model_name is no model: .* Did you mean 'copy'"):
         generate(spec, on_stage=lambda model, stage: seen.append(model + stage))
     assert seen == []
@@ -137,7 +128,7 @@ def test_a_step_that_mixes_rows_of_other_requests_is_not_published(tmp_path: Pat
     config = tmp_path / "repo" / "copy" / "config.pbtxt"
     config.write_text(config.read_text().replace("max_batch_size: 5", "max_batch_size: 8"))
     with pytest.raises(VerificationError, match=r"model 'both' was not published.*fails with 6 rows"):
-        made(tmp_path, ENSEMBLES)
+        made(tmp_path, SCORE_THEN_COPY)
     assert not (tmp_path / "repo" / "both").exists()
 
 
@@ -148,7 +139,10 @@ def test_a_hand_edited_ensemble_is_not_replaced(tmp_path: Path) -> None:
     config.write_text(config.read_text().replace("max_batch_size: 8", "max_batch_size: 4"))
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(RepositoryError):
-        made(tmp_path, MODELS + ENSEMBLES.replace("both\n", "both\n    parameters: {a: b}\n    max_batch_size: 2\n"))
+        made(
+            tmp_path,
+            MODELS + SCORE_THEN_COPY.replace("both\n", "both\n    parameters: {a: b}\n    max_batch_size: 2\n"),
+        )
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -171,7 +165,7 @@ def test_what_is_kept_of_a_hand_edited_ensemble_is_proven_too(tmp_path: Path) ->
 
 def test_the_chain_is_the_composition_of_the_graphs(tmp_path: Path) -> None:
     sources(tmp_path)
-    spec = spec_from(tmp_path, MODELS + ENSEMBLES)
+    spec = spec_from(tmp_path, MODELS + SCORE_THEN_COPY)
     generate(spec, serve_check=False)
     models = composing_models(tmp_path / "repo", ["score", "copy"])
     chain = chain_from_ensemble(ensemble_from_options(spec.ensembles[0], models), models)
@@ -196,7 +190,7 @@ def test_the_graph_of_a_plan_stands_in_for_it(tmp_path: Path, monkeypatch: pytes
     graphs.identity(tmp_path / "copy.onnx", shape=("batch", 4))
     models = MODELS.replace("max_batch_size: 8", "max_batch_size: 8, platform: tensorrt")
     with stand_in_tensorrt():
-        one = made(tmp_path, models + ENSEMBLES)["both"]
+        one = made(tmp_path, models + SCORE_THEN_COPY)["both"]
     assert one.verification.passed
     assert "rows are independent of their batch" in [check.name for check in one.verification.checks]
     (again,) = verify_repository(tmp_path / "repo", models=["both"], serve_check=False)
@@ -213,7 +207,7 @@ def test_a_failing_step_is_named(tmp_path: Path) -> None:
                 [graphs.tensor("y", TensorProto.FLOAT, ("batch", 7))], [row])  # fmt: skip
     models = MODELS + "  - {name: late, source: late.onnx, verify: {shapes: {x: [7]}}}\n"
     with pytest.raises(GraphError, match=r"ensemble 'both' does not run.*got of step 'late': .*broadcast"):
-        made(tmp_path, models + ENSEMBLES.replace("model_name: copy", "model_name: late"))
+        made(tmp_path, models + SCORE_THEN_COPY.replace("model_name: copy", "model_name: late"))
     assert not (tmp_path / "repo").exists()
 
 
@@ -260,7 +254,7 @@ def test_a_plan_of_another_version_is_not_stood_in_for(tmp_path: Path, monkeypat
         stand_in_graphs.negation(tmp_path / "score.onnx")
         made(tmp_path, models)
         stand_in_graphs.negation(tmp_path / "score.onnx", name="other")
-        one = made(tmp_path, models + ENSEMBLES.replace("score,", "score, model_version: 1,"))["both"]
+        one = made(tmp_path, models + SCORE_THEN_COPY.replace("score,", "score, model_version: 1,"))["both"]
     checks = {check.name: check for check in one.verification.checks}
     assert checks["it answers like the chain of its steps"].verdict == "skipped"
     assert list(manifest_of(tmp_path, "both", 1).composing["score"]) == ["1"]
@@ -274,7 +268,7 @@ def test_models_may_be_links_by_their_way(tmp_path: Path) -> None:
     path.rename(tmp_path / "kept.onnx")
     path.symlink_to("../../../kept.onnx")
     (path.parent / "nowhere").symlink_to("absent")
-    assert made(tmp_path, ENSEMBLES)["both"].verification.passed
+    assert made(tmp_path, SCORE_THEN_COPY)["both"].verification.passed
 
 
 def test_a_step_that_is_published_meanwhile_is_not_what_was_proven(tmp_path: Path) -> None:
@@ -287,5 +281,5 @@ def test_a_step_that_is_published_meanwhile_is_not_what_was_proven(tmp_path: Pat
             made(tmp_path, MODELS)
 
     with pytest.raises(RepositoryError, match="model 'score' changed while ensemble 'both' was proven"):
-        generate(spec_from(tmp_path, ENSEMBLES), serve_check=False, on_stage=meanwhile)
-    assert made(tmp_path, ENSEMBLES)["both"].verification.passed
+        generate(spec_from(tmp_path, SCORE_THEN_COPY), serve_check=False, on_stage=meanwhile)
+    assert made(tmp_path, SCORE_THEN_COPY)["both"].verification.passed

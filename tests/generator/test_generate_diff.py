@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from support import graphs
 from support.command_line import tritonforge
+from support.ensemble_specs import SCORE_THEN_COPY
 
 from tritonforge_generator.errors import RepositoryError
 from tritonforge_generator.pipeline import generate
@@ -113,20 +114,12 @@ def test_a_converted_model_of_the_same_inputs_is_not_built_again(tmp_path: Path)
     assert dict(preview_one(tmp_path, precision="FP16").files) == {"2/model.onnx": "unknown before a build"}
 
 
-ENSEMBLE = """
+ENSEMBLE = f"""
 repository: repo
 models:
-  - {name: score, source: m.onnx, max_batch_size: 8}
-  - {name: copy, source: copy.onnx}
-ensembles:
-  - name: both
-    input: [{name: x}]
-    output: [{name: y}]
-    ensemble_scheduling:
-      step:
-        - {model_name: score, output_map: {y: middle}}
-        - {model_name: copy, input_map: {x: middle}}
-"""
+  - {{name: score, source: m.onnx, max_batch_size: 8}}
+  - {{name: copy, source: copy.onnx}}
+{SCORE_THEN_COPY}"""
 
 
 def test_an_ensemble_changes_with_its_models(tmp_path: Path) -> None:

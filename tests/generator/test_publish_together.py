@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support import graphs
+from support.ensemble_specs import SCORE_THEN_COPY
 
 import tritonforge_generator.pipeline
 from tritonforge_generator.draft import Draft
@@ -20,20 +21,12 @@ from tritonforge_generator.preview import preview
 from tritonforge_generator.repository import ModelRepository, stage_model
 from tritonforge_generator.spec import ForgeSpec, forge_spec_from_file
 
-SPEC = """
+SPEC = f"""
 repository: repo
 models:
-  - {name: score, source: score.onnx, max_batch_size: 8}
-  - {name: copy, source: copy.onnx}
-ensembles:
-  - name: both
-    input: [{name: x}]
-    output: [{name: y}]
-    ensemble_scheduling:
-      step:
-        - {model_name: score, output_map: {y: middle}}
-        - {model_name: copy, input_map: {x: middle}}
-"""
+  - {{name: score, source: score.onnx, max_batch_size: 8}}
+  - {{name: copy, source: copy.onnx}}
+{SCORE_THEN_COPY}"""
 KILLED = """
 import os, signal, sys
 from pathlib import Path
