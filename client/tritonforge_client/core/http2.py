@@ -186,13 +186,9 @@ class Http2Connection:
         return self._room(1)
 
     def received_idle(self, size: int) -> bool:
-        """Read so many bytes that came while no request was carried; what is to be answered is in ``unsent``.
+        """Read so many bytes that came while no request was carried; ``unsent`` has what they are answered.
 
-        Returns:
-            Whether the connection can carry another request.
-
-        Raises:
-            ReplyFormatError: They are not HTTP/2.
+        Returns whether the connection can carry another request; raises ``ReplyFormatError`` for what is no HTTP/2.
         """
         self._end += size
         self._act_on_all()
