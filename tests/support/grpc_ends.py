@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from h2.settings import SettingCodes
 from support.http2_peer import Peer, echo
 from support.http_ends import Answer, Server, tcp_server
 
@@ -20,6 +21,7 @@ from tritonforge_client.transport.grpc_aio import AsyncGrpcTransport
 
 PING = b"\0\0\x08\x06\0\0\0\0\0" + b"12345678"
 PONG = b"\0\0\x08\x06\x01\0\0\0\0" + b"12345678"
+RESET = b"\0\0\x04\x03\0"
 
 T = TypeVar("T")
 PeerAnswer = Callable[[Peer, int], None]
@@ -49,6 +51,7 @@ class Speaker:
         answer: Answers each request.
         window: Bytes that the client may send at once.
         frame_bytes: Size of the client's largest frame.
+        most_calls: How many calls at once a connection takes.
 
     Attributes:
         connections: The sockets of those that were made, over which a test may say what it likes.
@@ -56,10 +59,13 @@ class Speaker:
         ended: Is released once for each connection that was closed.
     """
 
-    def __init__(self, answer: PeerAnswer = echo, *, window: int = 65_535, frame_bytes: int = 16_384) -> None:
+    def __init__(
+        self, answer: PeerAnswer = echo, *, window: int = 65_535, frame_bytes: int = 16_384, most_calls: int = 100
+    ) -> None:
         self._answer = answer
         self._window = window
         self._frame_bytes = frame_bytes
+        self._most_calls = most_calls
         self.connections: list[socket.socket] = []
         self.heard = bytearray()
         self.ended = threading.Semaphore(0)
@@ -67,6 +73,7 @@ class Speaker:
     def __call__(self, _: Server, connection: socket.socket) -> None:
         self.connections.append(connection)
         peer = Peer(self._answer, window=self._window, frame_bytes=self._frame_bytes)
+        peer.h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: self._most_calls})
         if self._window > 65_535:
             peer.h2.increment_flow_control_window(self._window - 65_535)
         try:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.events import DataReceived, RequestReceived, StreamEnded
+from h2.connection import ConnectionState, H2Connection
+from h2.events import DataReceived, RequestReceived, StreamEnded, StreamReset
 from h2.settings import SettingCodes
 from support.http_ends import Answer, Server
 
-from tritonforge_client.core.http2 import Steps
+from tritonforge_client.core.steps import Steps
 
 T = TypeVar("T")
 
@@ -40,19 +40,29 @@ class Peer:
         self.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: window, SettingCodes.MAX_FRAME_SIZE: frame_bytes})
         self.answer = answer
         self.heads: list[dict[str, str]] = []
-        self.received = bytearray()
+        self.bodies: dict[int, bytearray] = {}
+        self.resets: list[int] = []
         self.sent = bytearray()
 
+    @property
+    def received(self) -> bytearray:
+        """What the last request has sent."""
+        return self.bodies[max(self.bodies)]
+
     def receive(self, data: bytes) -> None:
+        if self.h2.state_machine.state is ConnectionState.CLOSED:
+            return  # the library takes nothing after a GOAWAY
         for event in self.h2.receive_data(data):
             if isinstance(event, RequestReceived):
                 self.heads.append({str(name): str(value) for name, value in event.headers})
-                self.received = bytearray()
+                self.bodies[event.stream_id] = bytearray()
             elif isinstance(event, DataReceived):
-                self.received += event.data
+                self.bodies[event.stream_id] += event.data
                 self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             elif isinstance(event, StreamEnded):
                 self.answer(self, event.stream_id)
+            elif isinstance(event, StreamReset):
+                self.resets.append(event.stream_id)
         self.sent += self.h2.data_to_send()
 
     def take(self, size: int) -> bytes:
@@ -95,7 +105,7 @@ def sending(
 
 
 def echo(peer: Peer, stream: int) -> None:
-    sending(bytes(peer.received))(peer, stream)
+    sending(bytes(peer.bodies[stream]))(peer, stream)
 
 
 def failing(trailers: Sequence[tuple[str, str]]) -> Callable[[Peer, int], None]:

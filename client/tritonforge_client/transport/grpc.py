@@ -11,11 +11,13 @@ from typing_extensions import Self
 from tritonforge_client.core.call import Call
 from tritonforge_client.core.exchange import GrpcRequest
 from tritonforge_client.core.grpc_dialect import GrpcDialect
-from tritonforge_client.core.http2 import Buffer, CallFailed, Http2Connection, Steps
+from tritonforge_client.core.http2 import Http2Connection
+from tritonforge_client.core.http2_call import CallFailed, Http2Call
 from tritonforge_client.core.http2_head import request_block
 from tritonforge_client.core.http_compression import compressed_message
 from tritonforge_client.core.request import ReplyFormatError
 from tritonforge_client.core.status import error_from_status
+from tritonforge_client.core.steps import Buffer, Steps
 from tritonforge_client.errors import TritonError
 from tritonforge_client.transport.sockets import Connection, Pool, error_from_failure
 
@@ -28,7 +30,9 @@ T = TypeVar("T")
 class GrpcTransport:
     """Connections to one server, each of which carries one call at a time. Nothing is sent twice.
 
-    A call that ends early closes its connection, and the server then ends the request.
+    Calls at once take connections of their own, as over HTTP/1.1: none waits behind the bytes of another, and nobody
+    has to stand by to tell their replies apart. A call that ends early closes its connection, and the server then ends
+    the request.
 
     Args:
         host: Host name or address.
@@ -60,14 +64,14 @@ class GrpcTransport:
                 ``Cancelled``: the transport was closed.
         """
         with _Exchange(self._pool, call) as exchange:
-            exchange.begin(request, self._scheme)
-            return exchange.run(exchange.connection.http2.only_message())
+            begun = exchange.begin(request, self._scheme)
+            return exchange.run(exchange.connection.http2.reply(begun))
 
     def stream(self, request: GrpcRequest, call: Call) -> Iterator[Buffer]:
         """Send one message and return the replies' as they come; raises as ``send``."""
         with _Exchange(self._pool, call) as exchange:
-            exchange.begin(request, self._scheme)
-            while (message := exchange.run(exchange.connection.http2.next_message())) is not None:
+            begun = exchange.begin(request, self._scheme)
+            while (message := exchange.run(exchange.connection.http2.next_message(begun))) is not None:
                 yield message
 
     def begin(self, request: GrpcRequest, call: Call, ended: Callable[[], None]) -> GrpcPending:
@@ -97,8 +101,8 @@ class GrpcPending:
     def _run(self, request: GrpcRequest, ended: Callable[[], None]) -> None:
         try:
             with self._exchange as exchange:
-                exchange.begin(request, self._transport._scheme)
-                self._reply = exchange.run(exchange.connection.http2.only_message())
+                begun = exchange.begin(request, self._transport._scheme)
+                self._reply = exchange.run(exchange.connection.http2.reply(begun))
         except TritonError as error:
             self._error = error
         finally:
@@ -131,15 +135,14 @@ class _Exchange:
         self._connection = self._pool.take(self._call)
         return self
 
-    def begin(self, request: GrpcRequest, scheme: str) -> None:
-        """Connect and send the request."""
+    def begin(self, request: GrpcRequest, scheme: str) -> Http2Call:
+        """Connect and begin the call."""
         call, connection = self._call, self.connection
         connection.connect(call)
         self._is_connected = True
-        sending = sending_steps(connection.http2, request, call, scheme, self._pool.authority)
         if self._is_cancelled:
             raise call.closed_error()
-        self.run(sending)
+        return begun_call(connection.http2, request, call, scheme, self._pool.authority)
 
     def run(self, steps: Steps[T]) -> T:
         """Do what the steps ask for until they return."""
@@ -159,7 +162,8 @@ class _Exchange:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         connection, self._connection = self.connection, None
-        connection.reusable = self._is_connected and connection.http2.reusable
+        http2 = connection.http2
+        connection.reusable = self._is_connected and http2.reusable and http2.calls == 0
         self._pool.give_back(connection)
         # A ValueError is a damaged reply, or a host name that no resolver would take.
         if isinstance(error, (CallFailed, OSError, ValueError)) and not isinstance(error, TritonError):
@@ -167,8 +171,8 @@ class _Exchange:
             raise error_from_call(error, self._call, was_connected=self._is_connected, is_closed=is_closed) from error
 
 
-def sending_steps(http2: Http2Connection, request: GrpcRequest, call: Call, scheme: str, authority: str) -> Steps[None]:
-    """Send a request over a connection.
+def begun_call(http2: Http2Connection, request: GrpcRequest, call: Call, scheme: str, authority: str) -> Http2Call:
+    """Begin a call over a connection.
 
     Args:
         http2: The connection.
@@ -221,13 +225,12 @@ class _GrpcConnection(Connection):
             return False
         self._socket.settimeout(0)
         try:
-            return not self.http2.received_idle(self._socket.recv_into(self.http2.idle_room()))
+            self.http2.received(self._socket.recv_into(self.http2.wanted()))
         except BlockingIOError:
             return False
         except OSError as error:
             return type(error).__name__ != "SSLWantReadError"  # something of TLS's own came
-        except (ValueError, CallFailed):
-            return True
+        return not self.http2.reusable
 
     def check_tls(self, wrapped: ssl.SSLSocket) -> None:
         """Refuse a server that would not speak HTTP/2."""

@@ -24,7 +24,7 @@ from tritonforge_client.transport.target import endpoint_text
 if TYPE_CHECKING:
     import ssl
 
-    from tritonforge_client.core.http2 import Steps
+    from tritonforge_client.core.steps import Steps
 
 T = TypeVar("T")
 

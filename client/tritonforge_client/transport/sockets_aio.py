@@ -1,7 +1,4 @@
-"""Connections of asyncio that do what the steps of a protocol ask for, and the pools that keep them.
-
-A call takes one future and one timer; nothing of it is a task of its own, and no step of it has a timeout of its own.
-"""
+"""Connections of asyncio, and the pools that keep them."""
 
 from __future__ import annotations
 
@@ -20,9 +17,7 @@ from tritonforge_client.transport.sockets import JOIN_BELOW_BYTES, MAX_IDLE_CONN
 from tritonforge_client.transport.target import endpoint_text
 
 if TYPE_CHECKING:
-    from tritonforge_client.core.http2 import Buffer, Steps
-
-T = TypeVar("T")
+    from tritonforge_client.core.steps import Buffer
 
 # So much is sent or received in one turn of the event loop, which takes some tenths of a millisecond.
 _SLICE_BYTES: Final = 256 * 1024
@@ -30,137 +25,108 @@ _SLICE_BYTES: Final = 256 * 1024
 # Linux tells the end of the bytes apart from bytes.
 _READABLE: Final = select.POLLIN | getattr(select, "POLLRDHUP", 0)
 
-_CLOSED_BY_SERVER: Final = "the server closed the connection"
+CLOSED_BY_SERVER: Final = "the server closed the connection"
 
 
 class AsyncConnection(asyncio.BufferedProtocol):
-    """One connection, which carries one exchange at a time.
+    """One connection of a pool; protocols say what it carries.
 
     Args:
         loop: The event loop.
         all_open: The open connections of the pool, for it to be among them.
-        all_idle: Those of them that are idle; one that is lost leaves them.
+        all_ready: Those of them that can take a call; one that is lost leaves them.
 
     Attributes:
-        reusable: Whether it can carry an exchange: it is new, or the last one came to a proper end.
+        calls_at_once: How many calls it can carry at once.
         lost: Is done when the socket is closed.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, all_open: set[Any], all_idle: dict[Any, None]) -> None:
-        self.reusable = True
+    calls_at_once = 1
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, all_open: set[Any], all_ready: dict[Any, None]) -> None:
         self.lost: asyncio.Future[None] = loop.create_future()
         self._loop = loop
         self._all_open = all_open
-        self._all_idle = all_idle
+        self._all_ready = all_ready
         self._poll = select.poll()
-        self._wanted = memoryview(b"")
         self._unsent: deque[memoryview] = deque()
         self._is_paused = False
-        self._steps: Steps[Any] | None = None
-        self._outcome: asyncio.Future[Any] | None = None
-        self._timer: asyncio.TimerHandle | None = None
 
     # ---- what differs between protocols ----
 
     def check_peer(self) -> None:
         """Refuse a server that does not speak the protocol, right after connecting."""
 
+    def has_room(self, *, alone: bool = False) -> bool:
+        """Whether it can take a call now, or one that carries nobody else's beside it."""
+        raise NotImplementedError
+
+    def is_idle(self) -> bool:
+        """Whether it carries no call."""
+        raise NotImplementedError
+
     def is_stale(self) -> bool:
-        """Whether it is of no use any more, after it was idle, be it that the event loop has not noticed yet."""
+        """Whether it is of no use any more, though it has room, be it that the event loop has not noticed yet."""
         raise NotImplementedError
 
-    def has_ended_well(self) -> bool:
-        """Whether another exchange may follow the one whose steps have ended."""
+    def wanted(self) -> memoryview:
+        """Where the next bytes go."""
         raise NotImplementedError
 
-    def idle_room(self) -> memoryview:
-        """Where bytes go that come between exchanges."""
+    def received(self, size: int) -> None:
+        """Read so many bytes; none are the end of the connection."""
         raise NotImplementedError
 
-    def received_idle(self, size: int) -> None:
-        """Read so many bytes that came between exchanges."""
+    def fail(self, error: Exception) -> None:
+        """End its calls, and take no others."""
         raise NotImplementedError
 
-    # ---- exchanges ----
+    def more_to_send(self) -> Sequence[Buffer]:
+        """What is to be sent next, once nothing waits to be sent."""
+        return ()
+
+    # ---- what protocols use ----
 
     def is_gone(self) -> bool:
-        """Whether it is of no use any more, as far as the event loop knows."""
-        return not self.reusable or self._transport.is_closing()
+        """Whether it is being closed, as far as the event loop knows."""
+        return self._transport.is_closing()
 
     def pending_events(self) -> int:
         """What ``poll`` says of the socket: that bytes came, its end, or both."""
         events = self._poll.poll(0)
         return events[0][1] if events else 0
 
-    def run(self, steps: Steps[T], left_s: float) -> asyncio.Future[T]:
-        """Do what an exchange asks for; the future gets what its steps return, or why they do not."""
-        is_open, self.reusable = not self.is_gone(), False
-        outcome = self._outcome = self._loop.create_future()
-        self._timer = self._loop.call_later(left_s, self._fail, TimeoutError("timed out"))
-        if is_open:
-            self._steps = steps
-            self._advance(steps, None)
-        else:
-            self._fail(ConnectionResetError(_CLOSED_BY_SERVER))
-        return outcome
+    def is_all_sent(self) -> bool:
+        """Whether nothing waits to be sent."""
+        return len(self._unsent) == 0 and self._transport.get_write_buffer_size() == 0
 
     def abort(self) -> None:
         """Close the socket without sending what is left."""
-        self.reusable = False
-        self._fail(ConnectionAbortedError("the connection was closed"))
+        self._unsent.clear()
+        self.fail(ConnectionAbortedError("the connection was closed"))
         self._transport.abort()
 
     def send(self, buffers: Sequence[Buffer]) -> None:
         """Send buffers, one slice in a turn of the loop."""
         was_empty = len(self._unsent) == 0
+        self._queue(buffers)
+        if was_empty:
+            self._write()
+
+    def flush(self) -> None:
+        """Begin to send what there is to send; what follows it goes by itself."""
+        if len(self._unsent) == 0:
+            self.send(self.more_to_send())
+
+    def drop_unsent(self) -> None:
+        """Forget what waits to be sent."""
+        self._unsent.clear()
+
+    def _queue(self, buffers: Sequence[Buffer]) -> None:
         for buffer in buffers:
             view = memoryview(buffer)
             if view.nbytes > 0:
                 self._unsent.append(view.cast("B"))
-        if was_empty:
-            self._write()
-
-    def _advance(self, steps: Steps[Any], size: int | None) -> None:
-        """Let the steps go on, after so many bytes came, as far as they come without others."""
-        try:
-            io = next(steps) if size is None else steps.send(size)
-            while not isinstance(io, memoryview):
-                self.send(io)
-                io = steps.send(0)
-            self._wanted = cast("memoryview", io)
-        except StopIteration as stop:
-            self._settle(stop.value, None)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is how the call ends
-            self._settle(None, error)
-
-    def _settle(self, value: Any, error: Exception | None) -> None:
-        """End an exchange whose steps have ended."""
-        # A server may refuse a request before it has read all of it. asyncio's TLS of Python 3.10 has no answer to the
-        # last question once the connection is lost.
-        self.reusable = (
-            self.has_ended_well() and len(self._unsent) == 0 and self._transport.get_write_buffer_size() == 0
-        )
-        outcome = self._dropped()
-        if outcome is None or outcome.done():
-            return
-        if error is None:
-            outcome.set_result(value)
-        else:
-            outcome.set_exception(error)
-
-    def _fail(self, error: Exception) -> None:
-        outcome = self._dropped()
-        if outcome is not None and not outcome.done():
-            outcome.set_exception(error)
-
-    def _dropped(self) -> asyncio.Future[Any] | None:
-        """Forget the exchange and return its future."""
-        if self._timer is not None:
-            self._timer.cancel()
-        outcome, self._outcome, self._timer, self._steps = self._outcome, None, None, None
-        self._wanted = memoryview(b"")
-        self._unsent.clear()
-        return outcome
 
     # ---- what asyncio calls ----
 
@@ -173,32 +139,27 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._fd: int = transport.get_extra_info("socket").fileno()
         self._poll.register(self._fd, _READABLE)
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the steps know better
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the protocol knows better
         """Where the next bytes go; asyncio calls this."""
-        return self._wanted[:_SLICE_BYTES] if self._steps is not None else self.idle_room()
+        return self.wanted()[:_SLICE_BYTES]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Read what came; asyncio calls this."""
-        if self._steps is not None:
-            self._advance(self._steps, nbytes)
-        else:
-            self.received_idle(nbytes)
+        self.received(nbytes)
 
     def eof_received(self) -> None:
         """Note that no more comes; asyncio calls this."""
         self._read_end()
-        self.reusable = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End; asyncio calls this."""
         if exc is None:
             self._read_end()
-        self.reusable = False
-        self._fail(exc or ConnectionResetError(_CLOSED_BY_SERVER))
+        self.fail(exc or ConnectionResetError(CLOSED_BY_SERVER))
         # asyncio's TLS transport counts as open until it is told.
         self._transport.abort()
         self._all_open.discard(self)
-        self._all_idle.pop(self, None)
+        self._all_ready.pop(self, None)
         if not self.lost.done():
             self.lost.set_result(None)
 
@@ -216,6 +177,8 @@ class AsyncConnection(asyncio.BufferedProtocol):
         if len(self._unsent) == 0 or self._is_paused:
             return
         self._transport.write(self._next_slice())
+        if len(self._unsent) == 0:
+            self._queue(self.more_to_send())
         if len(self._unsent) > 0 and not self._is_paused:
             self._loop.call_soon(self._write)
 
@@ -234,9 +197,9 @@ class AsyncConnection(asyncio.BufferedProtocol):
         return piece[:_SLICE_BYTES]
 
     def _read_end(self) -> None:
-        """Let the steps judge the end of the connection, which may be how a reply ends."""
-        if self._steps is not None and self._is_end_genuine():
-            self._advance(self._steps, 0)
+        """Let the protocol judge the end of the connection, which may be how a reply ends."""
+        if self._is_end_genuine():
+            self.received(0)
 
     def _is_end_genuine(self) -> bool:
         """Whether TLS said goodbye; otherwise anybody on the way could have cut the reply off."""
@@ -279,37 +242,66 @@ class AsyncPool(Generic[ConnectionT]):
         self._port = port
         self._tls = tls
         self._name = name if name is not None else host
-        self._idle: dict[ConnectionT, None] = {}
+        self._ready: dict[ConnectionT, None] = {}
         self._open: set[ConnectionT] = set()
-        self._connecting: set[asyncio.Task[ConnectionT]] = set()
+        self._connecting: dict[asyncio.Task[ConnectionT], int] = {}  # and how many calls wait for it
 
-    def idle(self, call: Call) -> ConnectionT | None:
-        """The connection that was used last and is of use still; ``None`` where there is none.
+    def ready(self, call: Call, *, alone: bool = False) -> ConnectionT | None:
+        """A connection that can take a call at once, the one used last of them; ``None`` where there is none.
+
+        Args:
+            call: The call.
+            alone: Whether it is to carry nobody else's beside it.
 
         Raises:
             Cancelled: The pool is closed.
         """
         if self.closed:
             raise call.closed_error()
-        while len(self._idle) > 0:
-            connection, _ = self._idle.popitem()
-            if not connection.is_stale():
+        while True:
+            connection = next((one for one in reversed(self._ready) if one.has_room(alone=alone)), None)
+            if connection is None or not connection.is_stale():
                 return connection
+            self._ready.pop(connection, None)
             connection.abort()
-        return None
 
-    async def connected(self, call: Call) -> ConnectionT:
-        """A new connection.
+    async def connected(self, call: Call, *, alone: bool = False) -> ConnectionT:
+        """A connection that can take a call, as ``ready``, once there is one.
 
         Raises:
             DeadlineExceeded: The time of the call is over.
             ConnectionFailed: Nobody answers, or not in the protocol.
             Cancelled: The pool was closed.
         """
-        # A task of its own, because asyncio.wait_for can lose a result or a cancellation before Python 3.12.
-        task = asyncio.get_running_loop().create_task(self._connect(call))
-        self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
+        while True:
+            connection = await self._new(call, alone=alone)
+            if connection.is_idle() or connection.has_room(alone=alone):
+                return connection
+            # Others were quicker.
+            found = self.ready(call, alone=alone)
+            if found is not None:
+                return found
+
+    def update(self, connection: ConnectionT) -> None:
+        """Keep a connection for the next calls, or close it, after it began or ended one."""
+        is_kept = connection in self._ready or len(self._ready) < MAX_IDLE_CONNECTIONS
+        if connection.has_room() and is_kept and not self.closed:
+            self._ready[connection] = None
+        else:
+            self._ready.pop(connection, None)
+            if connection.is_idle():
+                connection.abort()
+
+    async def _new(self, call: Call, *, alone: bool) -> ConnectionT:
+        """A new connection, or one that is being made for other calls and has room for this one."""
+        most = 0 if alone else self._kind.calls_at_once
+        task = next((task for task, count in self._connecting.items() if count < most), None)
+        if task is None:
+            # A task of its own, because asyncio.wait_for can lose a result or a cancellation before Python 3.12.
+            task = asyncio.get_running_loop().create_task(self._connect(call))
+            self._connecting[task] = 0
+            task.add_done_callback(self._connecting.pop)
+        self._connecting[task] += 1
         try:
             await asyncio.wait((task,), timeout=call.timeout_s - call.elapsed_s)
         except asyncio.CancelledError:
@@ -326,13 +318,6 @@ class AsyncPool(Generic[ConnectionT]):
         except (OSError, ValueError) as error:
             raise error_from_failure(error, call, was_connected=False, is_closed=self.closed) from error
 
-    def give_back(self, connection: ConnectionT) -> None:
-        """Keep a connection for the next call, or close it."""
-        if connection.reusable and not self.closed and len(self._idle) < MAX_IDLE_CONNECTIONS:
-            self._idle[connection] = None
-        else:
-            connection.abort()
-
     async def close(self) -> None:
         """Close every connection; exchanges end at once."""
         self.closed = True
@@ -348,16 +333,20 @@ class AsyncPool(Generic[ConnectionT]):
     def _abandon(self, task: asyncio.Task[ConnectionT]) -> None:
         def keep(task: asyncio.Task[ConnectionT]) -> None:
             if not task.cancelled() and task.exception() is None:
-                self.give_back(task.result())
+                self.update(task.result())
 
-        task.cancel()
+        if task in self._connecting:
+            self._connecting[task] -= 1
+            if self._connecting[task] > 0:
+                return
+            task.cancel()
         task.add_done_callback(keep)
 
     async def _connect(self, call: Call) -> ConnectionT:
         loop = asyncio.get_running_loop()
         connected = await self._connected_socket(loop, call)
         _, connection = await loop.create_connection(
-            lambda: self._kind(loop, self._open, self._idle),
+            lambda: self._kind(loop, self._open, self._ready),
             sock=connected,
             ssl=self._tls,
             server_hostname=None if self._tls is None else self._name,
