@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +25,8 @@ from tritonforge_client.core.request import (
     ReplyHead,
     RequestedOutput,
 )
+from tritonforge_client.core.steps import Buffer
 from tritonforge_client.core.tensor import array_from_contents, array_from_raw
-
-Buffer: TypeAlias = bytes | memoryview
 
 # Wire types of the protobuf encoding.
 _VARINT: Final = 0

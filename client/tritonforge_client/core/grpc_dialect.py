@@ -7,10 +7,11 @@ from typing import Any, TypeVar
 
 from tritonforge_client.core.call import Call, Compression
 from tritonforge_client.core.exchange import Exchange, GrpcRequest, Undecoded
-from tritonforge_client.core.grpc_codec import Buffer, buffers_from_request, reply_from_bytes, stream_reply_from_bytes
+from tritonforge_client.core.grpc_codec import buffers_from_request, reply_from_bytes, stream_reply_from_bytes
 from tritonforge_client.core.proto import full_json_from_message, messages
 from tritonforge_client.core.request import InferReply, InferRequest, ReplyFormatError, StreamPart
 from tritonforge_client.core.status import error_from_status
+from tritonforge_client.core.steps import Buffer
 from tritonforge_client.errors import ServerError
 
 T = TypeVar("T")
