@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import threading
@@ -17,11 +18,12 @@ from support.grpc_ends import (
     PONG,
     Speaker,
     caller_of,
+    exchange_of,
     go_away,
 )
 from support.http_ends import Server, nothing_left_behind
 
-from tritonforge_client import ConnectionFailed
+from tritonforge_client import ConnectionFailed, DeadlineExceeded
 
 
 @pytest.fixture(autouse=True)
@@ -79,3 +81,54 @@ def test_over_tls_http2_has_to_be_chosen(certificate: Path, protocols: tuple[str
             caller.send()
         caller.rest(in_loop=True)
         assert ended.wait(2)
+
+
+def test_calls_that_wait_for_one_connection_may_give_up_alone(certificate: Path) -> None:
+    """Its handshake takes until the test says so."""
+    context, trust = contexts(certificate, "h2")
+    goes_on, speaker = threading.Event(), Speaker()
+
+    def slow(server: Server, connection: socket.socket) -> None:
+        assert goes_on.wait(10)
+        with context.wrap_socket(connection, server_side=True) as wrapped:
+            speaker(server, wrapped)
+
+    with caller_of(slow, None, trust) as (caller, server):
+
+        async def use() -> None:
+            late, cancelled, *others = (
+                asyncio.create_task(caller.transport.send(*exchange_of(b"%d" % number, timeout_s=timeout_s)))
+                for number, timeout_s in enumerate((0.2, 10, 10, 10))
+            )
+            await asyncio.sleep(0.1)
+            cancelled.cancel()
+            with pytest.raises(DeadlineExceeded, match="before the request was sent"):
+                await late
+            goes_on.set()
+            assert [bytes(await other) for other in others] == [b"2", b"3"]
+
+        caller.run(use())
+        assert server.connections == 1
+
+
+def test_a_connection_that_nobody_waits_for_any_more_is_not_made(certificate: Path) -> None:
+    _, trust = contexts(certificate, "h2")
+    ended = threading.Semaphore(0)
+
+    def silent(_: Server, connection: socket.socket) -> None:
+        while connection.recv(1 << 16):
+            pass
+        ended.release()
+
+    with caller_of(silent, None, trust) as (caller, server):
+
+        async def use() -> None:
+            calls = [asyncio.create_task(caller.transport.send(*exchange_of())) for _ in range(3)]
+            await asyncio.sleep(0.1)
+            for call in calls:
+                call.cancel()
+            await asyncio.wait(calls)
+            assert await asyncio.to_thread(ended.acquire, timeout=5)
+
+        caller.run(use())
+        assert server.connections == 1

@@ -23,7 +23,7 @@ from tritonforge_client.transport.sockets_aio import CLOSED_BY_SERVER, AsyncConn
 if TYPE_CHECKING:
     import ssl
 
-# Calls that share a connection share its system calls too, here and in the server, of which more than these save little.
+# Calls that share a connection share its system calls too, here and in the server; more than these would save little.
 # But they wait for each other's bytes, so large messages get connections of their own.
 _CALLS_AT_ONCE: Final = 16
 _LARGE_BYTES: Final = 64 * 1024
