@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     )
     from tritonforge_client.hooks import Attempt, Hook, OpenTelemetryHook, PrometheusHook
     from tritonforge_client.pages import keep_pages
+    from tritonforge_client.wire import WireTimes
 
 __all__ = [
     "TLS",
@@ -107,6 +108,7 @@ __all__ = [
     "TritonError",
     "Unavailable",
     "Unimplemented",
+    "WireTimes",
     "keep_pages",
     "model_spec_from_config",
 ]
@@ -130,6 +132,7 @@ _LATER = {
     "RepositoryModel": "core.administration",
     "ServerMetadata": "core.administration",
     "StatisticDuration": "core.statistics",
+    "WireTimes": "wire",
     "keep_pages": "pages",
 }
 

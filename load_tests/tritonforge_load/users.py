@@ -25,9 +25,10 @@ from weakref import WeakSet
 
 from numpy.typing import ArrayLike, NDArray
 
-from tritonforge_client import TLS, Client, Model, Options, Prepared, RawReply
+from tritonforge_client import TLS, Client, Model, Options, Prepared, RawReply, WireTimes
 from tritonforge_client.errors import TritonError
 from tritonforge_client.extras import require_extra
+from tritonforge_client.wire import current_times
 
 if TYPE_CHECKING:
     import locust
@@ -91,7 +92,9 @@ class TritonUser(locust.User):
     """A Locust user that calls Triton by the protocol of its host's URL.
 
     Every request is reported to Locust's ``request`` event, with the response time in milliseconds as measured (not
-    rounded), the bytes of the outputs, and the client's error as ``exception``.
+    rounded), the bytes of the outputs, and the client's error as ``exception``. The response time counts from the call,
+    as a caller waits for all of it, and ends when the last bytes of the reply had come, as the kernel says: what the
+    process did until it looked at them is no time of the server's.
 
     Attributes:
         options: Options of every request, the deadline for one. Nothing is sent again by default.
@@ -162,20 +165,21 @@ class TritonUser(locust.User):
         call: Callable[[], dict[str, NDArray[Any]]],
         context: Mapping[str, Any] | None = None,
         *,
-        due_ns: int | None = None,
+        times: WireTimes | None = None,
     ) -> dict[str, NDArray[Any]] | None:
         """Make one call of the client and report it.
 
         Args:
             name: Name in Locust's tables.
-            call: The call; returns arrays by output.
+            call: The call; returns arrays by output. Of several calls the response time ends with the last reply.
             context: Passed to listeners of the ``request`` event.
-            due_ns: When the call was to be made, by ``time.perf_counter_ns``; the response time counts from then.
+            times: When it may be sent at the earliest, from which the response time then counts; and afterwards, when
+                it was.
 
         Returns:
             What the call returned; ``None`` when it failed with an error of the client.
         """
-        return self._told(name, call, _bytes_of_arrays, context, due_ns)
+        return self._told(name, call, _bytes_of_arrays, context, times)
 
     def send(
         self,
@@ -183,7 +187,7 @@ class TritonUser(locust.User):
         *,
         name: str | None = None,
         context: Mapping[str, Any] | None = None,
-        due_ns: int | None = None,
+        times: WireTimes | None = None,
     ) -> RawReply | None:
         """Send a prepared request and report it: the cheapest way to send.
 
@@ -193,13 +197,13 @@ class TritonUser(locust.User):
             prepared: What ``Model.prepare`` made, of any client of the same protocol.
             name: Name in Locust's tables; the model's when left out.
             context: Passed to listeners of the ``request`` event.
-            due_ns: When it was to be sent, by ``time.perf_counter_ns``; the response time counts from then.
+            times: As in ``measured``.
 
         Returns:
             The answer, which can be decoded; ``None`` when the request failed, which Locust has been told.
         """
         call = partial(self.client.send, prepared)
-        return self._told(name if name is not None else prepared.model, call, _bytes_of_reply, context, due_ns)
+        return self._told(name if name is not None else prepared.model, call, _bytes_of_reply, context, times)
 
     def stream(
         self, model: str, inputs: Mapping[str, ArrayLike], *, outputs: Sequence[str] = (), name: str | None = None
@@ -221,19 +225,20 @@ class TritonUser(locust.User):
         title = name if name is not None else model
         answers: list[dict[str, NDArray[Any]]] = []
         failure: TritonError | None = None
+        times = WireTimes()
         started_ns = time.perf_counter_ns()
         try:
             bound = self.model(model)
             started_ns = time.perf_counter_ns()  # the contract is read once: that is no part of the answer
-            for answer in bound.stream(inputs, outputs=outputs):
-                if not answers:
-                    elapsed_ns = time.perf_counter_ns() - started_ns
-                    self._tell(f"{title}, first response", elapsed_ns, _bytes_of_arrays(answer), None, {})
-                answers.append(answer)
+            with times:
+                for answer in bound.stream(inputs, outputs=outputs):
+                    if not answers:
+                        elapsed_ns = _ended_ns(times) - started_ns
+                        self._tell(f"{title}, first response", elapsed_ns, _bytes_of_arrays(answer), None, {})
+                    answers.append(answer)
         except TritonError as error:
             failure = error
-        elapsed_ns = time.perf_counter_ns() - started_ns
-        self._tell(title, elapsed_ns, sum(map(_bytes_of_arrays, answers)), failure, {})
+        self._tell(title, _ended_ns(times) - started_ns, sum(map(_bytes_of_arrays, answers)), failure, {})
         return answers if failure is None else None
 
     def _told(
@@ -242,17 +247,21 @@ class TritonUser(locust.User):
         call: Callable[[], T],
         size_of: Callable[[T], int],
         context: Mapping[str, Any] | None,
-        due_ns: int | None,
+        times: WireTimes | None,
     ) -> T | None:
         """Make one call and tell Locust's ``request`` event how it ended."""
         answer: T | None = None
         failure: TritonError | None = None
-        started_ns = time.perf_counter_ns() if due_ns is None else due_ns
+        times = times if times is not None else WireTimes()
+        started_ns = times.not_before_ns or time.perf_counter_ns()
+        token = current_times.set(times)
         try:
             answer = call()
         except TritonError as error:
-            failure = error
-        elapsed_ns = time.perf_counter_ns() - started_ns
+            failure, times.received_ns = error, None
+        finally:
+            current_times.reset(token)
+        elapsed_ns = max(_ended_ns(times) - started_ns, 0)  # it may fail before it was to be sent
         size_bytes = 0 if answer is None else size_of(answer)
         self._tell(name, elapsed_ns, size_bytes, failure, context if context is not None else {})
         return answer
@@ -268,6 +277,11 @@ class TritonUser(locust.User):
             exception=failure,
             context=context,
         )
+
+
+def _ended_ns(times: WireTimes) -> int:
+    """When the reply had come; now, where nobody saw it come."""
+    return times.received_ns if times.received_ns is not None else time.perf_counter_ns()
 
 
 def _bytes_of_arrays(outputs: Mapping[str, NDArray[Any]]) -> int:

@@ -30,6 +30,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, this folder is no package yet
 from support.echo import Echo
 
+from tritonforge_client import WireTimes
 from tritonforge_load.arrivals import constant_times_s, poisson_times_s
 from tritonforge_load.measure.histogram import Histogram
 
@@ -84,15 +85,17 @@ def play(rate_per_s: int, port: int, arrival: str, seconds: float, core: int) ->
     slip, service = Histogram(), Histogram()
     last_s = 0.0
 
-    def send(index: int, due_s: float) -> None:
+    def send(index: int, times: WireTimes) -> None:
         nonlocal last_s
-        last_s = sent_s = time.perf_counter()
-        slip.record(round((sent_s - due_s) * 1e9))
         connection = connections.pop() if connections else socket.create_connection(("127.0.0.1", port))
+        times.depart()
+        sent_ns = times.sent_ns or 0
+        last_s = sent_ns / 1e9
+        slip.record(sent_ns - times.not_before_ns)
         connection.sendall(BODY)
         connection.recv(len(BODY))
         connections.append(connection)
-        service.record(round((time.perf_counter() - sent_s) * 1e9))
+        service.record(time.perf_counter_ns() - sent_ns)
 
     times_s = (
         constant_times_s(rate_per_s, seconds) if arrival == "constant" else poisson_times_s(rate_per_s, seconds, (7,))

@@ -147,7 +147,7 @@ def plain_frozen(name: str, url: str) -> Round:
 
 
 def known_cases(_: ExitStack) -> dict[str, Case]:
-    """Both servers, seen by one and two processes, and by a bare socket: no Python client can see less."""
+    """Both servers, seen by one and two processes, and by a bare socket whose ends Python's own clock times."""
     cases: dict[str, Case] = {}
     for latency in KNOWN_MS:
         cases[f"{latency}, bare"] = partial(bare_round, latency)

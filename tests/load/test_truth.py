@@ -1,8 +1,8 @@
 """What a campaign says of servers of known behaviour is true.
 
-The servers are told what to do; what they then did, they measured themselves. A busy machine may stop any process for
-milliseconds: that makes a report larger than the truth and never smaller. So nothing may ever be smaller, and what is
-larger is judged in the best of some runs.
+The servers are told what to do; what they then did, they measured themselves, from the moment at which the kernel had
+their request. A busy machine may stop any process for milliseconds: that makes a report larger than the truth and never
+smaller. So nothing may ever be smaller, and what is larger is judged in the best of some runs.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ BIMODAL_MS: Final = (*[2.0] * 39, 50.0)
 CATCH_UP_S: Final = 2.0
 """What a busy machine may take until the requests of a freeze are answered."""
 
-TRIES: Final = 3
+TRIES: Final = 5
 SHARE: Final = 0.03
-MACHINE_MS: Final = 10.0
-"""What a busy machine may add; the fast answers and the slow ones are five times as far apart."""
+MACHINE_MS: Final = {50.0: 0.1, 90.0: 0.3, 95.0: 1.0, 99.0: 3.0, 99.9: 10.0}
+"""What a machine that others use too may add, by percent: it stops each process for milliseconds now and then."""
 
 
 def url_of(server: EmbeddedTriton, protocol: str) -> str:
@@ -89,9 +89,10 @@ class TestAServerThatStandsStill:
 class TestAServerOfKnownLatency:
     def check(self, load: Load, latencies_ms: Sequence[float], workers: int) -> dict[float, tuple[float, float]]:
         """By percent: what is true, and how much more is reported, in milliseconds."""
-        total, answered = known(load, latencies_ms, workers=workers)
+        with awake(), shared_cores() as core:
+            total, answered = known(load, latencies_ms, workers=workers, core=core)
         assert total.sent == total.answered == len(answered)
-        assert min(one.took_s for one in answered) * 1e3 >= min(latencies_ms)
+        assert min(one.took_s for one in answered) * 1e3 >= min(latencies_ms) - 1e-6
         found = {}
         for percent in PERCENTS:
             truth_ms, reported_ms = true_ms(answered, percent), total.percentile_ms(percent)
@@ -100,10 +101,15 @@ class TestAServerOfKnownLatency:
         return found
 
     @pytest.mark.parametrize("workers", [1, 2])
-    def test_is_reported_as_it_is(self, workers: int) -> None:
+    @pytest.mark.parametrize("latencies_ms", [(5.0,), BIMODAL_MS], ids=["5 ms", "2 and 50 ms"])
+    def test_is_reported_as_it_is(self, latencies_ms: Sequence[float], workers: int) -> None:
         load = Load(rate_per_s=100, duration_s=6, arrival="poisson")
-        tries = (self.check(load, BIMODAL_MS, workers) for _ in range(TRIES))
-        assert any(all(more <= SHARE * truth + MACHINE_MS for truth, more in found.values()) for found in tries)
+        tries = []
+        for _ in range(TRIES):
+            tries.append(self.check(load, latencies_ms, workers))
+            if all(more <= SHARE * truth + MACHINE_MS[percent] for percent, (truth, more) in tries[-1].items()):
+                return
+        pytest.fail(f"percent: (true, more), in ms: {tries}")
 
 
 class TestTheServersThemselves:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from support.child import say
 
+from tritonforge_client import WireTimes
 from tritonforge_client.extras import require_extra
 from tritonforge_load.arrivals import constant_times_s
 from tritonforge_load.arrivals.pacer import Pacer
@@ -34,7 +35,8 @@ class Caller:
     """Sends requests on kept connections and records what happens.
 
     Attributes:
-        slips: How much later than due each was sent.
+        slips: How much later than due each was sent. One that is sent early is an error.
+        awakes: How long each was ready and waited.
         services: From sending to the answer.
         latencies: From the moment that each was due to its answer.
         sent: Indices, in the order of sending.
@@ -42,38 +44,46 @@ class Caller:
         greenlets: How many greenlets have called.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, prepare_s: float = 0.0) -> None:
+        self._prepare_s = prepare_s
         self._address = ("127.0.0.1", port)
         self._connections: list[socket.socket] = []
         self._in_flight = 0
         self._greenlets: set[int] = set()
-        self.slips, self.services, self.latencies = Histogram(), Histogram(), Histogram()
+        self.slips, self.awakes, self.services, self.latencies = Histogram(), Histogram(), Histogram(), Histogram()
         self.sent: list[int] = []
         self.most_in_flight = 0
 
-    def send(self, index: int, due_s: float) -> None:
+    def send(self, index: int, times: WireTimes) -> None:
         """One request."""
-        sent_s = time.perf_counter()
+        end_s = time.perf_counter() + self._prepare_s
         self.sent.append(index)
         self._greenlets.add(id(greenlet.getcurrent()))
         self._in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self._in_flight)
         connection = self._connections.pop() if self._connections else socket.create_connection(self._address)
+        while time.perf_counter() < end_s:
+            pass
+        ready_ns = time.perf_counter_ns()
+        times.depart()
+        due_ns, sent_ns = times.not_before_ns, time.perf_counter_ns()
         connection.sendall(BODY)
         connection.recv(len(BODY))
         self._connections.append(connection)
         self._in_flight -= 1
-        answered_s = time.perf_counter()
-        for histogram, since_s, until_s in (
-            (self.slips, due_s, sent_s), (self.services, sent_s, answered_s), (self.latencies, due_s, answered_s),
+        answered_ns = time.perf_counter_ns()
+        for histogram, since_ns, until_ns in (
+            (self.slips, due_ns, sent_ns), (self.awakes, ready_ns, sent_ns),
+            (self.services, sent_ns, answered_ns), (self.latencies, due_ns, answered_ns),
         ):  # fmt: skip
-            histogram.record(round((until_s - since_s) * 1e9))
+            histogram.record(until_ns - since_ns)
 
     def told(self) -> dict[str, Any]:
         """All of it, as JSON can hold it."""
         return {
-            "slips": self.slips.to_dict(), "services": self.services.to_dict(), "latencies": self.latencies.to_dict(),
-            "sent": self.sent, "most_in_flight": self.most_in_flight, "greenlets": len(self._greenlets),
+            "slips": self.slips.to_dict(), "awakes": self.awakes.to_dict(), "services": self.services.to_dict(),
+            "latencies": self.latencies.to_dict(), "sent": self.sent, "most_in_flight": self.most_in_flight,
+            "greenlets": len(self._greenlets),
         }  # fmt: skip
 
 
@@ -111,9 +121,9 @@ def timers() -> int:
 # --- scenes -------------------------------------------------------------------------------------------------------
 
 
-def steady(port: int, rate_per_s: float, seconds: float) -> dict[str, Any]:
-    """A constant rate."""
-    caller = Caller(port)
+def steady(port: int, rate_per_s: float, seconds: float, prepare_s: float = 0.0) -> dict[str, Any]:
+    """A constant rate; each request takes a while to prepare."""
+    caller = Caller(port, prepare_s)
     start_s = soon_s()
     pacer = Pacer(constant_times_s(rate_per_s, seconds), start_s, caller.send, max_in_flight=1000, grace_s=5)
     pacer.run()
@@ -241,7 +251,8 @@ def locust_stops(port: int) -> dict[str, Any]:
 def failing(port: int) -> dict[str, Any]:
     """Sending raises what is no answer of a server."""
 
-    def send(index: int, due_s: float) -> None:
+    def send(index: int, times: WireTimes) -> None:
+        times.depart()
         if index == 20:
             raise KeyError("a mistake of the caller")
         gevent.sleep(0.01)
@@ -286,8 +297,9 @@ def littering(port: int) -> dict[str, Any]:
 
     most = 0
 
-    def send(index: int, due_s: float) -> None:
+    def send(index: int, times: WireTimes) -> None:
         nonlocal most
+        times.depart()
         Litter()
         most = max(most, Litter.alive)
 

@@ -198,10 +198,11 @@ class _Connection:
         data, about, _, _ = self.stream.recvmsg(_MOST_BYTES, _ABOUT_BYTES)
         if data == b"":
             raise ConnectionResetError("the client closed its connection")
-        self.received_s = time.perf_counter()
+        # In this order: what stops the process in between makes the time shorter than it was, never longer.
+        wall_ns, self.received_s = time.time_ns(), time.perf_counter()
         for _, _, stamp in about:
             seconds, nanoseconds = _TIMESPEC.unpack(stamp)
-            self.received_s -= (time.time_ns() - seconds * 1_000_000_000 - nanoseconds) / 1e9
+            self.received_s -= (wall_ns - seconds * 1_000_000_000 - nanoseconds) / 1e9
         self._data += data
         head, end, body = self._data.partition(b"\r\n\r\n")
         length = _CONTENT_LENGTH.search(head)

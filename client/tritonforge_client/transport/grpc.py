@@ -20,6 +20,7 @@ from tritonforge_client.core.status import error_from_status
 from tritonforge_client.core.steps import Buffer, Steps
 from tritonforge_client.errors import TritonError
 from tritonforge_client.transport.sockets import Connection, Pool, error_from_failure
+from tritonforge_client.wire import begin_exchange
 
 if TYPE_CHECKING:
     import ssl
@@ -76,6 +77,9 @@ class GrpcTransport:
 
     def begin(self, request: GrpcRequest, call: Call, ended: Callable[[], None]) -> GrpcPending:
         """Send one message without waiting for the reply; ``ended`` is then called from a thread of its own."""
+        times = begin_exchange()
+        if times is not None:
+            times.depart(call.timeout_s - call.elapsed_s)  # the other thread knows nothing of them
         return GrpcPending(self, request, call, ended)
 
     @property

@@ -11,6 +11,7 @@ import select
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -20,6 +21,7 @@ from tritonforge_client.core.call import Call
 from tritonforge_client.core.http11 import drop_sent, pieces_from_buffers
 from tritonforge_client.errors import ConnectionFailed, TritonError
 from tritonforge_client.transport.target import endpoint_text
+from tritonforge_client.wire import WireTimes, begin_exchange, stamp_arrivals
 
 if TYPE_CHECKING:
     import ssl
@@ -59,6 +61,8 @@ class Connection:
         self._name = name
         self._socket: socket.socket | None = None
         self._poll: select.poll | None = None
+        self._times: WireTimes | None = None
+        self._is_stamped: bool | None = None
         self.is_interrupted = False
 
     def is_stale(self) -> bool:
@@ -69,10 +73,16 @@ class Connection:
         """Refuse what a server chose in its handshake, by a ``ValueError``."""
 
     def connect(self, call: Call) -> None:
-        """Connect to the first address of the host that answers, unless that was done before."""
-        if self._socket is not None:
-            return
+        """Begin an exchange: connect to the first address of the host that answers, unless that was done before."""
+        self._times = times = begin_exchange()
+        if self._socket is None:
+            self._connect(call)
+        if times is not None and self._is_stamped is None and self._socket is not None:
+            self._is_stamped = self._tls is None and stamp_arrivals(self._socket)
+
+    def _connect(self, call: Call) -> None:
         addresses = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        self._depart(call)
         for count_left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
             try:
                 # An address that does not answer leaves time for the others.
@@ -108,6 +118,7 @@ class Connection:
 
     def send_all(self, buffers: Sequence[bytes | memoryview], size_bytes: int, call: Call) -> None:
         """Send buffers of so many bytes together."""
+        self._depart(call)
         is_plain = self._tls is None
         sent = self.armed(call).sendmsg(buffers) if is_plain and len(buffers) <= _MAX_BUFFERS else 0
         if sent == size_bytes:
@@ -126,7 +137,7 @@ class Connection:
             io = next(steps)
             while True:
                 if isinstance(io, memoryview):
-                    io = steps.send(self.armed(call).recv_into(io))
+                    io = steps.send(self._receive_into(io, call))
                 else:
                     self.send_all(io, sum([len(one) for one in io]), call)
                     io = steps.send(0)
@@ -134,11 +145,27 @@ class Connection:
             result: T = stop.value
             return result
 
+    def _depart(self, call: Call) -> None:
+        """Note when the exchange begins to talk to the server, and not before it may."""
+        times = self._times
+        if times is not None and times.sent_ns is None:
+            times.depart(call.timeout_s - call.elapsed_s if times.not_before_ns > 0 else 0)
+
+    def _receive_into(self, room: memoryview[Any], call: Call) -> int:
+        armed = self.armed(call)
+        times = self._times
+        if times is not None and self._is_stamped:
+            return times.receive_stamped(armed, room)
+        size = armed.recv_into(room)
+        if times is not None:
+            times.received_ns = time.perf_counter_ns()
+        return size
+
     def armed(self, call: Call, share: float = 1.0) -> socket.socket:
         """The socket, its next operation limited to what is left of the call's time, or to a share of it."""
         if self.is_interrupted or self._socket is None:
             raise ConnectionAbortedError("the connection was closed")
-        left_s = call.timeout_s - call.elapsed_s
+        left_s = call.started_s + call.timeout_s - time.monotonic()
         if left_s <= 0:
             raise TimeoutError("timed out")
         self._socket.settimeout(left_s * share)

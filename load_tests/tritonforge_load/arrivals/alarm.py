@@ -1,4 +1,4 @@
-"""Wakes a greenlet at a moment, to a few hundredths of a millisecond."""
+"""Wakes a greenlet at a moment, about a tenth of a millisecond late at most where a core is free."""
 
 from __future__ import annotations
 
@@ -33,19 +33,11 @@ class Alarm:
     gevent's own timers are late by up to a millisecond, for epoll counts its time-outs in whole ones. A timer of the
     kernel that is a file (``timerfd_create(2)``, Linux) ends epoll's wait on time, and the process sleeps until then.
 
-    The last stretch is spent awake, in turns of the event loop, each of which looks once at all sockets.
-    ``gevent.sleep(0)`` would be no such turn: as long as something calls it, other greenlets run but sockets are looked
-    at only every ``sys.getswitchinterval()``, so that answers would seem to be up to 5 ms late.
-
-    Args:
-        awake_s: How long before a moment the process wakes up: a CPU that sleeps takes a while for it.
-
     Raises:
         OSError: The kernel gives no timer.
     """
 
-    def __init__(self, awake_s: float) -> None:
-        self._awake_s = awake_s
+    def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
         # The clock is that of time.perf_counter().
         self._file = self._libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
@@ -68,8 +60,8 @@ class Alarm:
             Whether it has come; false when ``cancel`` was called.
         """
         while not self._is_cancelled:
-            if moment_s - time.perf_counter() > self._awake_s:
-                self._set(int((moment_s - self._awake_s) * _NS_PER_S))
+            if moment_s > time.perf_counter():
+                self._set(int(moment_s * _NS_PER_S) + 1)
                 self._hub.wait(self._rings)
             else:
                 self._hub.wait(self._turn)

@@ -12,20 +12,25 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from tritonforge_client import WireTimes
 from tritonforge_client.extras import require_extra
 from tritonforge_load.arrivals.alarm import Alarm
 from tritonforge_load.arrivals.quiet import collect_in, quiet_gc
 
 gevent: Any = require_extra("gevent", "load")
 
-LATE_S: Final = 1e-3
+LATE_NS: Final = 1_000_000
 """A request that is sent later than this after its time counts as late."""
 
 # Waking up takes a sleeping CPU 50 to 100 us. Being awake too early costs CPU time that other work would seem to need,
 # so at most a tenth of it is spent on that.
-_AWAKE_S: Final = 100e-6
+_AWAKE_NS: Final = 100_000
 _AWAKE_SHARE: Final = 0.1
 _END_S: Final = 1.0
+
+_NS_PER_S: Final = 1_000_000_000
+_LEARNED_FROM: Final = 8
+_USUAL_PLACE: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,7 @@ class PacerCounts:
         scheduled: Requests whose time has come.
         sent: Those that were sent.
         shed: Those that were not, as the most that may be in flight were; they are never sent later.
-        late: Those that were sent more than ``LATE_S`` after their time.
+        late: Those that were sent more than ``LATE_NS`` after their time, and are answered or broken off.
         abandoned: Those that were sent, and still not answered when the grace was over; they were broken off.
     """
 
@@ -47,8 +52,31 @@ class PacerCounts:
     abandoned: int
 
 
+class Preparation:
+    """How long a request takes from the moment at which it is begun until it can be sent, as the last ones did.
+
+    Attributes:
+        usual_ns: A quarter of them took no longer. With the mean, requests that take little would wait for their time
+            as long as others take longer.
+    """
+
+    def __init__(self) -> None:
+        self.usual_ns = 0
+        self._last_ns: list[int] = []
+
+    def add(self, took_ns: int) -> None:
+        """Learn of a request."""
+        self._last_ns.append(took_ns)
+        if len(self._last_ns) == _LEARNED_FROM:
+            self.usual_ns = sorted(self._last_ns)[_USUAL_PLACE]
+            self._last_ns.clear()
+
+
 class Pacer:
     """Sends the requests of a schedule, each at its time.
+
+    Each is started a little before its time, by what a request usually takes until it can be sent, and what a CPU takes
+    to wake up; it then waits for the very moment where it is sent. Nothing is sent before its time.
 
     When the generator itself was held up, what has become due is sent at once, one after the other: nothing is left
     out for being late. What a request costs to start is small, for greenlets that have ended one are used again.
@@ -57,17 +85,19 @@ class Pacer:
         times_s: float64, ascending: when requests are due, in seconds after ``start_s``.
         start_s: When the schedule starts, by ``time.perf_counter()`` of this process.
         send: Sends a request and waits for its answer. It is called in a greenlet with the index of the request and
-            the moment that it was due, by ``time.perf_counter()``. It must not raise; if it does, the schedule ends.
+            its times, and must not send it before ``not_before_ns``: the client sees to that while they are current,
+            anybody else calls ``depart``. It must not raise; if it does, the schedule ends.
         max_in_flight: How many requests may wait for an answer.
         grace_s: How long answers are waited for when the last request has been sent.
-        shed: Called for each request that is shed, with the arguments of ``send``; it must not wait.
+        shed: Called for each request that is shed, with its index and the moment that it was due, by
+            ``time.perf_counter()``; it must not wait.
     """
 
     def __init__(
         self,
         times_s: NDArray[np.float64],
         start_s: float,
-        send: Callable[[int, float], None],
+        send: Callable[[int, WireTimes], None],
         *,
         max_in_flight: int,
         grace_s: float,
@@ -81,6 +111,7 @@ class Pacer:
         self._shed = shed
         self._alarm: Alarm | None = None
         self._hub = gevent.get_hub()
+        self._preparation = Preparation()
         self._greenlets: list[Any] = []
         self._idle: list[Any] = []
         self._is_over = False
@@ -96,7 +127,7 @@ class Pacer:
         Raises:
             Exception: What ``send`` raised.
         """
-        with quiet_gc(), closing(Alarm(self._awake_s())) as self._alarm:
+        with quiet_gc(), closing(Alarm()) as self._alarm:
             try:
                 self._send_all(self._alarm)
                 self._wait_for_answers()
@@ -116,49 +147,63 @@ class Pacer:
         """What has come of it until now."""
         now_s = min(time.perf_counter(), self._ended_s)
         scheduled = int(np.searchsorted(self._times_s, now_s - self._start_s, side="right"))
+        scheduled = max(scheduled, self._sent + self._shed_count)  # the last one may wait for its time to be sent
         return PacerCounts(scheduled, self._sent, self._shed_count, self._late, self._abandoned)
 
-    def _awake_s(self) -> float:
+    def _awake_ns(self) -> int:
         lasts_s = float(self._times_s[-1]) if len(self._times_s) > 0 else 0.0
-        return min(_AWAKE_S, _AWAKE_SHARE * lasts_s / max(1, len(self._times_s)))
+        return min(_AWAKE_NS, round(_AWAKE_SHARE * lasts_s * _NS_PER_S / max(1, len(self._times_s))))
 
     def _send_all(self, alarm: Alarm) -> None:
+        awake_ns = self._awake_ns()
         for index in range(len(self._times_s)):
             due_s = self._start_s + self._times_s.item(index)
-            collect_in(due_s - time.perf_counter())
-            if self._is_over or not alarm.wait_until(due_s):
+            begin_s = due_s - (self._preparation.usual_ns + awake_ns) / _NS_PER_S
+            collect_in(begin_s - time.perf_counter())
+            if self._is_over or not alarm.wait_until(begin_s):
                 return
+            # To wake up is part of it; to be held up by others is not.
+            began_ns = max(round(begin_s * _NS_PER_S), time.perf_counter_ns() - 2 * awake_ns)
             if self._in_flight < self._max_in_flight:
-                self._start(index, due_s)
+                self._start(index, due_s, began_ns)
             else:
                 self._shed_count += 1
                 if self._shed is not None:
                     self._shed(index, due_s)
 
-    def _start(self, index: int, due_s: float) -> None:
+    def _start(self, index: int, due_s: float, began_ns: int) -> None:
         self._in_flight += 1
         if self._idle:
             # At once, and not in the next turn of the event loop; this greenlet goes on when that one waits.
             resumed = self._hub.loop.run_callback(gevent.getcurrent().switch)
             try:
-                self._idle.pop().switch(index, due_s)
+                self._idle.pop().switch(index, due_s, began_ns)
             finally:
                 resumed.stop()  # where this greenlet was killed instead
         else:
-            greenlet = gevent.spawn(self._serve, index, due_s)
+            greenlet = gevent.spawn(self._serve, index, due_s, began_ns)
             greenlet.link_exception(self._on_failure)
             self._greenlets.append(greenlet)
 
-    def _serve(self, index: int, due_s: float) -> None:
+    def _serve(self, index: int, due_s: float, began_ns: int) -> None:
         while True:
             self._sent += 1
-            self._late += time.perf_counter() - due_s > LATE_S
-            self._send(index, due_s)
+            times = WireTimes(round(due_s * _NS_PER_S))
+            try:
+                self._send(index, times)
+            finally:
+                self._learn(times, began_ns)
             self._in_flight -= 1
             if self._is_over:
                 return
             self._idle.append(gevent.getcurrent())
-            index, due_s = self._hub.switch()
+            index, due_s, began_ns = self._hub.switch()
+
+    def _learn(self, times: WireTimes, began_ns: int) -> None:
+        if times.ready_ns is not None:
+            self._preparation.add(times.ready_ns - began_ns)
+        if times.sent_ns is not None:
+            self._late += times.sent_ns - times.not_before_ns > LATE_NS
 
     def _on_failure(self, greenlet: Any) -> None:
         self._failure = greenlet.exception

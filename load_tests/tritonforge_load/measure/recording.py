@@ -15,8 +15,9 @@ class Cell:
     """One workload within one run of a phase.
 
     Attributes:
-        latency: Durations of requests that were answered, from the time at which they were to be sent; failed requests
-            are counted, not timed.
+        latency: Durations of requests that were answered, from the time at which they were to be sent (in closed
+            phases, at which the client was called) until their replies had come; failed requests are counted, not
+            timed.
         service: The same from the time at which they were sent. Empty for closed phases, where it is ``latency``.
         slip: How late requests were sent. Empty for closed phases, where there is no such thing.
         rows: Rows (batch elements) of requests that were answered.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tritonforge_client import Client, Options, Prepared
+from tritonforge_client import Client, Options, Prepared, WireTimes
 from tritonforge_client.extras import require_extra
 from tritonforge_client.spec import ModelSpec
 from tritonforge_load.arrivals.runs import Run, Runs, Schedule
@@ -253,13 +253,15 @@ class Generator:
         cell = self._recording.cell(context["run"], context["workload"])
         error = None if exception is None else type(exception).__name__
         latency_ns = round(response_time * 1e6)
-        if "slip_ns" in context:
-            cell.record_open(
-                context["second"], latency_ns, context["rows"], error,
-                service_ns=latency_ns - context["slip_ns"], slip_ns=context["slip_ns"],
-            )  # fmt: skip
-        else:
+        times: WireTimes | None = context.get("times")
+        if times is None:
             cell.record(context["second"], latency_ns, context["rows"], error)
+            return
+        # What failed before it was sent had not been sent until it failed.
+        slip_ns = latency_ns if times.sent_ns is None else times.sent_ns - times.not_before_ns
+        cell.record_open(
+            context["second"], latency_ns, context["rows"], error, service_ns=latency_ns - slip_ns, slip_ns=slip_ns
+        )
 
     def record_check(self, run: str, workload: str, *, checked: int, correct: int) -> None:
         """Add compared rows."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 from numpy.typing import NDArray
 
+from tritonforge_client import WireTimes
 from tritonforge_client.errors import TritonError
 from tritonforge_client.extras import require_extra
 from tritonforge_load.arrivals import share_of
@@ -67,11 +68,12 @@ class CampaignUser(TritonUser):
         schedule = generator.schedule
         if schedule is None:
             return
+        times_s = share_of(schedule.times_s, window.index, window.count)
         places = share_of(schedule.workloads, window.index, window.count)
         pacer = Pacer(
-            share_of(schedule.times_s, window.index, window.count),
+            times_s,
             window.began_s,
-            lambda index, due_s: self._send(int(places[index]), due_s, is_open=True),
+            lambda index, times: self._send(int(places[index]), window.began_s + times_s.item(index), times),
             max_in_flight=generator.campaign.transport.max_in_flight,
             grace_s=generator.campaign.target.timeout_s,
             shed=lambda index, due_s: generator.record_shed(window, self._name(int(places[index])), due_s),
@@ -84,19 +86,25 @@ class CampaignUser(TritonUser):
     def _name(self, place: int) -> str:
         return self.generator.sources[place].workload.name
 
-    def _send(self, place: int, due_s: float, *, is_open: bool = False) -> None:
-        """Send one request of a workload that was meant for a moment, and compare its answer if it is sampled."""
+    def _send(self, place: int, due_s: float, times: WireTimes | None = None) -> None:
+        """Send one request of a workload that was meant for a moment, and compare its answer if it is sampled.
+
+        Args:
+            place: Of the workload.
+            due_s: The moment, by ``time.perf_counter()``.
+            times: Those of an arrival of a schedule.
+        """
         source = self.generator.sources[place]
         name = source.workload.name
         number = next(source.turn)
         request = source.requests[number]
         window = self.generator.window
+        is_open = times is not None
         run, second, measured = (BETWEEN_RUNS, 0, False) if window is None else window.place(due_s, is_open=is_open)
         context: dict[str, Any] = {"run": run, "workload": name, "second": second, "rows": request.rows}
-        due_ns = round(due_s * 1e9)
-        if is_open:
-            context["slip_ns"] = max(time.perf_counter_ns() - due_ns, 0)
-        answer = self._answer(place, number, f"{name} [{run}]", context, due_ns)
+        if times is not None:
+            context["times"] = times
+        answer = self._answer(place, number, f"{name} [{run}]", context, times)
         check = source.check
         if check is not None and answer is not None and measured and self._random.random() < check.sample:
             try:
@@ -105,12 +113,14 @@ class CampaignUser(TritonUser):
                 correct = 0  # an answer that cannot be read is a wrong one
             self.generator.record_check(run, name, checked=request.rows, correct=correct)
 
-    def _answer(self, place: int, number: int, name: str, context: dict[str, Any], due_ns: int) -> _Outputs | None:
+    def _answer(
+        self, place: int, number: int, name: str, context: dict[str, Any], times: WireTimes | None
+    ) -> _Outputs | None:
         """Send one request; returns how its outputs are read, which takes time that most answers are not worth."""
         source = self.generator.sources[place]
         if source.prepared:
-            raw = self.send(source.prepared[number], name=name, context=context, due_ns=due_ns)
+            raw = self.send(source.prepared[number], name=name, context=context, times=times)
             return None if raw is None else lambda: raw.decode().value
         model, inputs = self._models[place], source.requests[number].inputs
-        outputs = self.measured(name, lambda: model.infer(inputs), context, due_ns=due_ns)
+        outputs = self.measured(name, lambda: model.infer(inputs), context, times=times)
         return None if outputs is None else lambda: outputs
