@@ -67,6 +67,11 @@ class Http2Connection:
         """How many calls it carries."""
         return len(self._calls)
 
+    @property
+    def unsent_calls(self) -> int:
+        """How many calls have something of their message to send."""
+        return len(self._sending)
+
     def begin(self, block: bytes, message: Sequence[Buffer], *, compressed: bool) -> Http2Call:
         """Begin a call, which has one message.
 

@@ -24,6 +24,9 @@ _STATUSES: Final = (
     "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
 )  # fmt: skip
 
+# Below this size a copy is cheaper than buffers of its own.
+_SMALL_BYTES: Final = 16 * 1024
+
 _NOTHING: Final = memoryview(b"")
 
 
@@ -47,7 +50,7 @@ class Http2Call:
     Args:
         stream: Number of its stream.
         window: How much of the message the server takes for now, in bytes.
-        message: The message in pieces.
+        message: The message in pieces of bytes.
         compressed: Whether it is compressed in the way that the head says.
 
     Attributes:
@@ -68,9 +71,12 @@ class Http2Call:
     def __init__(self, stream: int, window: int, message: Sequence[Buffer], *, compressed: bool) -> None:
         self.stream = stream
         self.window = window
-        views = [memoryview(piece).cast("B") for piece in message if len(piece) > 0]
-        size = sum([len(view) for view in views])
-        self._pieces = deque([memoryview(struct.pack(">BI", compressed, size)), *views])
+        size = sum([len(piece) for piece in message])
+        prefix = struct.pack(">BI", compressed, size)
+        if size < _SMALL_BYTES:
+            self._pieces = deque((memoryview(b"".join((prefix, *message))),))
+        else:
+            self._pieces = deque([memoryview(prefix), *[memoryview(piece) for piece in message if len(piece) > 0]])
         self.left = size + 5
         self.received = 0
         self.messages: deque[Buffer] = deque()
@@ -100,6 +106,8 @@ class Http2Call:
         """Take so many bytes off the message, in frames that are not larger."""
         self.left -= room
         self.window -= room
+        if self.left == 0 and room <= min(frame_bytes, _SMALL_BYTES) and len(self._pieces) == 1:  # as nearly always
+            return [frame_head(room, DATA, END_STREAM, self.stream) + self._pieces.popleft()]
         frames: list[Buffer] = []
         while room > 0:
             size = min(room, frame_bytes)

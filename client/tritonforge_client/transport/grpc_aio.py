@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 # Calls that share a connection share its system calls too, here and in the server; more than these would save little.
 # But they wait for each other's bytes, so large messages get connections of their own.
-_CALLS_AT_ONCE: Final = 16
+_CALLS_AT_ONCE: Final = 32
+_SENT_TOGETHER: Final = 8  # for the server to begin, while others are still made
 _LARGE_BYTES: Final = 64 * 1024
 
 # So much of messages waits to be sent at most; the rest of a call that is cancelled is never sent.
@@ -171,7 +172,7 @@ class _GrpcConnection(AsyncConnection):
         self._is_alone = alone
         if self._is_retired or self.is_gone():
             carried.fail(ConnectionResetError(CLOSED_BY_SERVER))
-        elif len(self._carried) == 1:
+        elif len(self._carried) == 1 or self.http2.unsent_calls >= _SENT_TOGETHER:
             self.flush()
         else:
             self._flush_soon()

@@ -49,7 +49,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._all_open = all_open
         self._all_ready = all_ready
         self._poll = select.poll()
-        self._unsent: deque[memoryview] = deque()
+        self._unsent: deque[Buffer] = deque()
         self._is_paused = False
 
     # ---- what differs between protocols ----
@@ -123,10 +123,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._unsent.clear()
 
     def _queue(self, buffers: Sequence[Buffer]) -> None:
-        for buffer in buffers:
-            view = memoryview(buffer)
-            if view.nbytes > 0:
-                self._unsent.append(view.cast("B"))
+        self._unsent.extend([buffer for buffer in buffers if len(buffer) > 0])
 
     # ---- what asyncio calls ----
 
@@ -184,16 +181,17 @@ class AsyncConnection(asyncio.BufferedProtocol):
 
     def _next_slice(self) -> Buffer:
         """Take off what is written at once: small buffers joined, or a piece of a large one."""
-        small: list[memoryview] = []
+        unsent = self._unsent
+        small: list[Buffer] = []
         size = 0
-        while len(self._unsent) > 0 and len(self._unsent[0]) < JOIN_BELOW_BYTES and size < _SLICE_BYTES:
-            small.append(self._unsent.popleft())
-            size += len(small[-1])
-        if len(small) > 0:
+        while unsent and (length := len(unsent[0])) < JOIN_BELOW_BYTES and size < _SLICE_BYTES:
+            small.append(unsent.popleft())
+            size += length
+        if small:
             return b"".join(small)
-        piece = self._unsent.popleft()
+        piece = memoryview(unsent.popleft())
         if len(piece) > _SLICE_BYTES:
-            self._unsent.appendleft(piece[_SLICE_BYTES:])
+            unsent.appendleft(piece[_SLICE_BYTES:])
         return piece[:_SLICE_BYTES]
 
     def _read_end(self) -> None:
