@@ -36,7 +36,7 @@ from support.truth import Load, Stall, bare, known, percentile_ms, stalled_ms, t
 
 PERCENTS: Final = ("50", "90", "95", "99", "99.9")
 STALL: Final = Stall(Load(rate_per_s=200, duration_s=20), frozen_s=2)
-KNOWN: Final = Load(rate_per_s=200, duration_s=10, arrival="poisson")
+KNOWN: Final = {arrival: Load(rate_per_s=200, duration_s=10, arrival=arrival) for arrival in ("constant", "poisson")}
 KNOWN_MS: Final = {"5 ms": (5.0,), "2 ms, 1 in 40 takes 50 ms": (*[2.0] * 39, 50.0)}
 BARE_REQUESTS: Final = 1000
 PROCESSES: Final = {1: "1 process", 2: "2 processes"}
@@ -152,7 +152,8 @@ def known_cases(_: ExitStack) -> dict[str, Case]:
     for latency in KNOWN_MS:
         cases[f"{latency}, bare"] = partial(bare_round, latency)
         for workers, processes in PROCESSES.items():
-            cases[f"{latency}, {processes}"] = partial(known_round, latency, workers)
+            for arrival in KNOWN:
+                cases[f"{latency}, {arrival}, {processes}"] = partial(known_round, latency, arrival, workers)
     return cases
 
 
@@ -168,7 +169,8 @@ def quick_cases(_: ExitStack) -> dict[str, Case]:
     cases: dict[str, Case] = {}
     for latency in KNOWN_MS:
         cases[f"{latency}, bare"] = partial(quickly, partial(bare_round, latency))
-        cases[f"{latency}, {PROCESSES[1]}"] = partial(quickly, partial(known_round, latency, 1))
+        for arrival in KNOWN:
+            cases[f"{latency}, {arrival}"] = partial(quickly, partial(known_round, latency, arrival, 1))
     return cases
 
 
@@ -181,10 +183,10 @@ def bare_round(latency: str, core: int | None = None) -> Round:
     }
 
 
-def known_round(latency: str, workers: int, core: int | None = None) -> Round:
+def known_round(latency: str, arrival: str, workers: int, core: int | None = None) -> Round:
     """What a server took by its own clock, and what a campaign says of it."""
-    total, answered = known(KNOWN, KNOWN_MS[latency], workers=workers, core=core)
-    name = f"{latency}; {PROCESSES[workers]}"
+    total, answered = known(KNOWN[arrival], KNOWN_MS[latency], workers=workers, core=core)
+    name = f"{latency}; {arrival} arrivals, {PROCESSES[workers]}"
     return {
         f"{name}: true": {percent: true_ms(answered, float(percent)) for percent in PERCENTS},
         f"{name}: reported": {percent: total.percentile_ms(float(percent)) for percent in PERCENTS},

@@ -19,13 +19,15 @@ from tritonforge_load.runner import run_campaign
 
 _PHASE: Final = "steady"
 
-# Nothing but the requests goes to the server.
+# Nothing but the requests goes to the server. The first ones make connections, and Python ready.
 _CAMPAIGN: Final = """\
 campaign: truth
 version: 1
 target: {{url: "{url}", wait_ready: 30s}}
 workload: [{{name: one, model: {model}}}]
-phases: [{{name: {phase}, arrival: {arrival}, rate: {rate}/s, for: {duration}s}}]
+phases:
+- {{name: warm-up, arrival: poisson, rate: 400/s, for: 2s, measure: false}}
+- {{name: {phase}, arrival: {arrival}, rate: {rate}/s, for: {duration}s}}
 observe: {{server: false, metrics: false, gpu: none}}
 workers: {workers}
 """
@@ -33,7 +35,7 @@ workers: {workers}
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Requests at a rate for a while.
+    """Requests at a rate for a while, after a warm-up.
 
     Attributes:
         rate_per_s: Requests per second.
@@ -45,7 +47,7 @@ class Load:
     duration_s: int
     arrival: str = "constant"
 
-    def run(self, url: str, model: str, *, workers: int, begun: Callable[[], None] = lambda: None) -> WorkloadResult:
+    def run(self, url: str, model: str, *, workers: int, begun: Callable[[], object] = lambda: None) -> WorkloadResult:
         """Run the campaign.
 
         Args:
@@ -56,7 +58,7 @@ class Load:
         """
 
         def hear(event: Mapping[str, Any]) -> None:
-            if event["event"] == "phase":
+            if event["event"] == "phase" and event["run"] == _PHASE:
                 begun()
 
         text = _CAMPAIGN.format(
@@ -128,9 +130,10 @@ def stalled_ms(load: Load, frozen_s: float, percent: float) -> float:
 def known(
     load: Load, latencies_ms: Sequence[float], *, workers: int, core: int | None = None
 ) -> tuple[WorkloadResult, list[Answered]]:
-    """What a campaign says of a ``Responder``, and the times that it took by its own clock."""
+    """What a campaign says of a ``Responder``, and the times that it took by its own clock meanwhile."""
     with Responder(latencies_ms, core=core) as server:
-        return load.run(server.url, MODEL, workers=workers), server.answered()
+        total = load.run(server.url, MODEL, workers=workers, begun=server.answered)
+        return total, server.answered()
 
 
 def bare(
