@@ -28,7 +28,6 @@ from numpy.typing import ArrayLike, NDArray
 from tritonforge_client import TLS, Client, Model, Options, Prepared, RawReply, WireTimes
 from tritonforge_client.errors import TritonError
 from tritonforge_client.extras import require_extra
-from tritonforge_client.wire import current_times
 
 if TYPE_CHECKING:
     import locust
@@ -92,9 +91,8 @@ class TritonUser(locust.User):
     """A Locust user that calls Triton by the protocol of its host's URL.
 
     Every request is reported to Locust's ``request`` event, with the response time in milliseconds as measured (not
-    rounded), the bytes of the outputs, and the client's error as ``exception``. The response time counts from the call,
-    as a caller waits for all of it, and ends when the last bytes of the reply had come, as the kernel says: what the
-    process did until it looked at them is no time of the server's.
+    rounded), the bytes of the outputs, and the client's error as ``exception``. The response time is what a caller
+    waits for: from the call until it has the answer.
 
     Attributes:
         options: Options of every request, the deadline for one. Nothing is sent again by default.
@@ -171,10 +169,10 @@ class TritonUser(locust.User):
 
         Args:
             name: Name in Locust's tables.
-            call: The call; returns arrays by output. Of several calls the response time ends with the last reply.
+            call: The call; returns arrays by output.
             context: Passed to listeners of the ``request`` event.
-            times: When it may be sent at the earliest, from which the response time then counts; and afterwards, when
-                it was.
+            times: When it may be sent at the earliest. The response time then counts from there, and until the reply
+                had come, as the kernel says: what the process did until it looked at it is no time of the server's.
 
         Returns:
             What the call returned; ``None`` when it failed with an error of the client.
@@ -225,20 +223,19 @@ class TritonUser(locust.User):
         title = name if name is not None else model
         answers: list[dict[str, NDArray[Any]]] = []
         failure: TritonError | None = None
-        times = WireTimes()
         started_ns = time.perf_counter_ns()
         try:
             bound = self.model(model)
             started_ns = time.perf_counter_ns()  # the contract is read once: that is no part of the answer
-            with times:
-                for answer in bound.stream(inputs, outputs=outputs):
-                    if not answers:
-                        elapsed_ns = _ended_ns(times) - started_ns
-                        self._tell(f"{title}, first response", elapsed_ns, _bytes_of_arrays(answer), None, {})
-                    answers.append(answer)
+            for answer in bound.stream(inputs, outputs=outputs):
+                if not answers:
+                    elapsed_ns = time.perf_counter_ns() - started_ns
+                    self._tell(f"{title}, first response", elapsed_ns, _bytes_of_arrays(answer), None, {})
+                answers.append(answer)
         except TritonError as error:
             failure = error
-        self._tell(title, _ended_ns(times) - started_ns, sum(map(_bytes_of_arrays, answers)), failure, {})
+        elapsed_ns = time.perf_counter_ns() - started_ns
+        self._tell(title, elapsed_ns, sum(map(_bytes_of_arrays, answers)), failure, {})
         return answers if failure is None else None
 
     def _told(
@@ -252,16 +249,17 @@ class TritonUser(locust.User):
         """Make one call and tell Locust's ``request`` event how it ended."""
         answer: T | None = None
         failure: TritonError | None = None
-        times = times if times is not None else WireTimes()
-        started_ns = times.not_before_ns or time.perf_counter_ns()
-        token = current_times.set(times)
+        started_ns = time.perf_counter_ns() if times is None else times.not_before_ns
         try:
-            answer = call()
+            if times is None:
+                answer = call()
+            else:
+                with times:
+                    answer = call()
         except TritonError as error:
-            failure, times.received_ns = error, None
-        finally:
-            current_times.reset(token)
-        elapsed_ns = max(_ended_ns(times) - started_ns, 0)  # it may fail before it was to be sent
+            failure = error
+        ended_ns = time.perf_counter_ns() if times is None or times.received_ns is None else times.received_ns
+        elapsed_ns = max(ended_ns - started_ns, 0)  # it may fail before it was to be sent
         size_bytes = 0 if answer is None else size_of(answer)
         self._tell(name, elapsed_ns, size_bytes, failure, context if context is not None else {})
         return answer
@@ -277,11 +275,6 @@ class TritonUser(locust.User):
             exception=failure,
             context=context,
         )
-
-
-def _ended_ns(times: WireTimes) -> int:
-    """When the reply had come; now, where nobody saw it come."""
-    return times.received_ns if times.received_ns is not None else time.perf_counter_ns()
 
 
 def _bytes_of_arrays(outputs: Mapping[str, NDArray[Any]]) -> int:
