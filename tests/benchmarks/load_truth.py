@@ -31,6 +31,7 @@ from tritonforge_generator.deploy import EmbeddedTriton
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, this folder is no package yet
 from load.conftest import IDENTITY_CONFIG, IDENTITY_MODEL
+from support.marks import write_between_marks
 from support.quick_machine import awake, shared_cores
 from support.truth import Load, Stall, bare, known, percentile_ms, stalled_ms, true_ms
 
@@ -40,7 +41,6 @@ KNOWN: Final = {arrival: Load(rate_per_s=200, duration_s=10, arrival=arrival) fo
 KNOWN_MS: Final = {"5 ms": (5.0,), "2 ms, 1 in 40 takes 50 ms": (*[2.0] * 39, 50.0)}
 BARE_REQUESTS: Final = 1000
 PROCESSES: Final = {1: "1 process", 2: "2 processes"}
-BEGIN, END = "<!-- truth:begin -->", "<!-- truth:end -->"
 
 Values: TypeAlias = dict[str, float]
 """Milliseconds by percent, and ``requests``."""
@@ -67,7 +67,7 @@ def main() -> int:
     text = "\n\n".join(tables_of(rounds))
     print(text)
     if arguments.markdown:
-        write_between_marks(arguments.markdown, text)
+        write_between_marks(arguments.markdown, "truth", text)
     return 0
 
 
@@ -272,15 +272,6 @@ def table(heading: list[str], lines: list[list[str]]) -> str:
     """A Markdown table."""
     rule = ["---", *["---:"] * (len(heading) - 1)]
     return "\n".join(f"| {' | '.join(line)} |" for line in [heading, rule, *lines])
-
-
-def write_between_marks(document: Path, text: str) -> None:
-    """Replace what a document has between the marks."""
-    before, begin, rest = document.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if begin == "" or end == "":
-        raise SystemExit(f"{document}: expected {BEGIN} and {END} around the tables")
-    document.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

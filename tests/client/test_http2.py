@@ -15,6 +15,7 @@ import pytest
 from h2.settings import SettingCodes
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.grpc_ends import go_away
 from support.http2_peer import GOOD, HEAD, Peer, echo, failing, message_of, sending
 
 from tritonforge_client.core.http2 import Http2Connection
@@ -217,10 +218,8 @@ def test_a_server_that_leaves_gets_no_other_request() -> None:
 
 def test_a_server_that_leaves_after_this_request_answers_it() -> None:
     # The library sends nothing after a GOAWAY, so the frame is written by hand.
-    goaway = b"\0\0\x08\x07\0\0\0\0\0" + (1).to_bytes(4, "big") + bytes(4)
-
     def answer(peer: Peer, stream: int) -> None:
-        peer.sent += peer.h2.data_to_send() + goaway
+        peer.sent += peer.h2.data_to_send() + go_away(1)
         echo(peer, stream)
 
     connection = Http2Connection()
@@ -391,11 +390,10 @@ def test_what_comes_for_a_cancelled_call_is_skipped() -> None:
 
 
 def test_a_server_that_leaves_answers_what_it_took() -> None:
-    goaway = b"\0\0\x08\x07\0\0\0\0\0" + (1).to_bytes(4, "big") + bytes(4)
     talk = Talk(Peer(lambda _peer, _stream: None))
     taken, refused = talk.begin(b"taken"), talk.begin(b"refused")
     talk.turn()
-    talk.peer.sent += goaway
+    talk.peer.sent += go_away(1)
     assert talk.turn() == [refused]
     with pytest.raises(CallFailed, match="the request was not taken"):
         refused.result()
