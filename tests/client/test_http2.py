@@ -78,7 +78,7 @@ def test_a_head_says_what_grpc_asks_for() -> None:
             "content-type": "application/grpc",
             "user-agent": "tritonforge",
             "grpc-accept-encoding": "identity,deflate,gzip",
-            "grpc-timeout": "2500001u",
+            "grpc-timeout": "2500000u",
             "authorization": "Bearer y",
             "long": long,
         }
@@ -87,9 +87,12 @@ def test_a_head_says_what_grpc_asks_for() -> None:
 
 @pytest.mark.parametrize(
     ("timeout_s", "text"),
-    [(1e-6, "2u"), (99.0, "99000001u"), (100.0, "100001m"), (1e6, "1000001S"), (1e9, "99999999S")],
-)
-def test_a_timeout_has_eight_digits_at_most(timeout_s: float, text: str) -> None:
+    [
+        (1e-6, "1u"), (0.001234, "1240u"), (59.99, "60000000u"), (99.0, "99000000u"), (99.95, "100000m"),
+        (100.0, "100000m"), (1e6, "1000000S"), (1e9, "99999999S"),
+    ],
+)  # fmt: skip
+def test_a_timeout_has_eight_digits_at_most_and_is_no_shorter(timeout_s: float, text: str) -> None:
     assert headers_from_block(block_of(timeout_s=timeout_s))["grpc-timeout"] == text
 
 
@@ -169,9 +172,13 @@ def test_what_is_no_reply_of_grpc_is_refused(answer: Callable[[Peer, int], None]
         call(connection, Peer(answer), b"x")
 
 
-def test_the_status_of_who_is_no_grpc_server_is_told() -> None:
+@pytest.mark.parametrize("ends_well", [False, True])
+def test_the_status_of_who_is_no_grpc_server_is_told(*, ends_well: bool) -> None:
     def answer(peer: Peer, stream: int) -> None:
-        peer.h2.send_headers(stream, [(":status", "503"), ("content-type", "text/plain")], end_stream=True)
+        peer.h2.send_headers(stream, [(":status", "503"), HEAD[1]], end_stream=not ends_well)
+        if ends_well:
+            peer.h2.send_data(stream, message_of(b"a"))
+            peer.h2.send_headers(stream, GOOD, end_stream=True)
 
     with pytest.raises(CallFailed) as caught:
         call(Http2Connection(), Peer(answer), b"x")
@@ -427,11 +434,8 @@ def test_the_most_calls_of_the_server_are_known() -> None:
 # ---- bytes that are no reply ----
 
 
-def whole_reply() -> bytes:
-    peer, connection = (
-        Peer(sending(message_of(b"a" * 500), message_of(b"b"), trailers=GOOD, piece=100)),
-        Http2Connection(),
-    )
+def whole_reply(*messages: bytes, piece: int = 100) -> bytes:
+    peer, connection = Peer(sending(*map(message_of, messages), trailers=GOOD, piece=piece)), Http2Connection()
     connection.begin(block_of(), [b"x"], compressed=False)
     for buffer in connection.unsent():
         peer.receive(bytes(buffer))
@@ -452,7 +456,7 @@ def outcome_of(data: bytes, sizes: Sequence[int] = (1 << 20,)) -> list[bytes]:
 
 
 def test_a_reply_that_is_cut_off_anywhere_is_told() -> None:
-    data = whole_reply()
+    data = whole_reply(b"a" * 500, b"b")
     assert outcome_of(data) == [b"a" * 500, b"b"]
     for end in range(len(data)):
         with pytest.raises(ReplyFormatError):
@@ -465,11 +469,26 @@ def test_a_reply_that_is_cut_off_anywhere_is_told() -> None:
     size=st.integers(1, 800),
 )
 def test_damaged_bytes_are_refused_or_read_and_nothing_else(edits: list[tuple[int, int]], size: int) -> None:
-    data = bytearray(whole_reply())
+    data = bytearray(whole_reply(b"a" * 500, b"b"))
     for at, value in edits:
         data[at % len(data)] = value
     with suppress(ReplyFormatError, CallFailed):
         outcome_of(bytes(data), (size,))
+
+
+@settings(max_examples=1000, deadline=None)
+@given(at=st.integers(0, 200), edit=st.binary(max_size=2))
+def test_a_reply_that_came_at_once_is_what_it_is_in_pieces(at: int, edit: bytes) -> None:
+    data = whole_reply(b"abc")
+    at %= len(data)
+    edited = data[:at] + edit + data[at + len(edit) :]
+    outcomes: list[object] = []
+    for size in (1 << 20, 1):
+        try:
+            outcomes.append(outcome_of(edited, (size,)))
+        except (ReplyFormatError, CallFailed) as error:
+            outcomes.append(type(error))
+    assert outcomes[0] == outcomes[1]
 
 
 @settings(max_examples=200, deadline=None)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Final, NoReturn
 
 from tritonforge_client.core import http2_frames as h2
 from tritonforge_client.core.http2_call import CallFailed, Http2Call
 from tritonforge_client.core.http2_head import headers_from_block
+from tritonforge_client.core.http2_reply import whole_reply
 from tritonforge_client.core.request import ReplyFormatError
 from tritonforge_client.core.steps import Buffer, Steps
 
@@ -98,7 +99,7 @@ class Http2Connection:
 
     def reply(self, call: Http2Call) -> Steps[Buffer]:
         """Send a call and receive its reply, which has one message; raises as ``Http2Call.result``."""
-        yield from self._until(lambda: call.is_over)
+        yield from self._until_over(call, or_message=False)
         return call.result()
 
     def next_message(self, call: Http2Call) -> Steps[Buffer | None]:
@@ -111,18 +112,19 @@ class Http2Connection:
             CallFailed: The call ended with another status than OK.
             ReplyFormatError: The bytes are not HTTP/2 or not gRPC, or end too early.
         """
-        yield from self._until(lambda: call.is_over or len(call.messages) > 0)
+        yield from self._until_over(call, or_message=True)
         if len(call.messages) > 0:
             return call.messages.popleft()
         if call.failure is not None:
             raise call.failure
         return None
 
-    def _until(self, is_done: Callable[[], bool]) -> Steps[None]:
+    def _until_over(self, call: Http2Call, *, or_message: bool) -> Steps[None]:
+        """Send and receive until a call is over, or has a message."""
         while True:
-            if buffers := self.unsent():
+            if (self._outbox or self._sending) and (buffers := self.unsent()):
                 yield buffers
-            if is_done():
+            if call.is_over or (or_message and len(call.messages) > 0):
                 return
             self.received((yield self._wanted))
 
@@ -189,6 +191,9 @@ class Http2Connection:
         while True:
             needed = 9
             while self._end - self._start >= needed:
+                if self._take_reply():
+                    needed = 9
+                    continue
                 length, kind, flags, stream = h2.frame_fields(self._scratch[self._start : self._start + 9])
                 if self._end - self._start >= 9 + length:
                     payload = self._scratch[self._start + 9 : self._start + 9 + length]
@@ -201,6 +206,19 @@ class Http2Connection:
                     needed = 9 + length
                     _check_length(length)
             yield from self._receive(needed)
+
+    def _take_reply(self) -> bool:
+        """Read a reply that is all there; returns whether there was one."""
+        if self._block is not None or (reply := whole_reply(self._scratch[: self._end], self._start)) is None:
+            return False
+        stream, message, end = reply
+        call = self._calls.get(stream)
+        if call is None or not call.add_reply(message):
+            return False
+        self._start = end
+        self._end_call(call, None, at_server=False)
+        self._give_back(len(message) + 5)
+        return True
 
     def _receive(self, size: int) -> Generator[memoryview, int, None]:
         """Receive what comes next into the scratch buffer."""
@@ -375,14 +393,8 @@ class Http2Connection:
             self._news.append(call)
 
     def _end_data(self, call: Http2Call | None, length: int, flags: int) -> None:
-        """Note the end of a frame, and let the server send as much again.
-
-        It has been told of so much room that this is seldom due.
-        """
-        self._not_given_back += length
-        if self._not_given_back >= _GIVE_BACK_BYTES:
-            self._outbox.append(h2.window_update(0, self._not_given_back))
-            self._not_given_back = 0
+        """Note the end of a frame, and let the server send as much again."""
+        self._give_back(length)
         if call is None or call.is_over:
             return
         call.received += length
@@ -391,6 +403,13 @@ class Http2Connection:
         elif call.received >= _GIVE_BACK_BYTES:
             self._outbox.append(h2.window_update(call.stream, call.received))
             call.received = 0
+
+    def _give_back(self, length: int) -> None:
+        """Let the server send so much more over all. It has been told of so much room that this is seldom due."""
+        self._not_given_back += length
+        if self._not_given_back >= _GIVE_BACK_BYTES:
+            self._outbox.append(h2.window_update(0, self._not_given_back))
+            self._not_given_back = 0
 
 
 def _check_length(length: int) -> None:

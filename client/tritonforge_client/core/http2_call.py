@@ -73,10 +73,11 @@ class Http2Call:
         self.window = window
         size = sum([len(piece) for piece in message])
         prefix = struct.pack(">BI", compressed, size)
+        self._pieces: deque[Buffer]
         if size < _SMALL_BYTES:
-            self._pieces = deque((memoryview(b"".join((prefix, *message))),))
+            self._pieces = deque((b"".join((prefix, *message)),))
         else:
-            self._pieces = deque([memoryview(prefix), *[memoryview(piece) for piece in message if len(piece) > 0]])
+            self._pieces = deque([prefix, *[memoryview(piece) for piece in message if len(piece) > 0]])
         self.left = size + 5
         self.received = 0
         self.messages: deque[Buffer] = deque()
@@ -138,6 +139,13 @@ class Http2Call:
             raise ReplyFormatError("a message came before the head of the reply")
         while len(here) > 0:
             here = here[self._add_piece(here) :]
+
+    def add_reply(self, message: Buffer) -> bool:
+        """Take a reply that came whole, and plain; returns ``False`` where something of another came before."""
+        if self.left > 0 or self._head is not None:
+            return False
+        self.messages.append(message)
+        return True
 
     def room(self) -> memoryview:
         """Where the next bytes of a large message go; empty where there is none."""

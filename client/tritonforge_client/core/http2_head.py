@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from math import ceil
 from typing import Final
 
 from tritonforge_client.core.call import Compression
@@ -40,7 +41,7 @@ def request_block(
     Raises:
         InvalidInput: A header is not printable ASCII.
     """
-    block = _usual_fields(method, scheme, authority, compression) + _field("grpc-timeout", _timeout_text(timeout_s))
+    block = _usual_block(method, scheme, authority, _timeout_text(timeout_s), compression)
     for name, value in headers.items():
         if _VALUE.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
             # The value may be a secret.
@@ -52,7 +53,7 @@ def request_block(
 
 
 @lru_cache(256)
-def _usual_fields(method: str, scheme: str, authority: str, compression: Compression | None) -> bytes:
+def _usual_block(method: str, scheme: str, authority: str, timeout: str, compression: Compression | None) -> bytes:
     fields = {
         ":method": "POST",
         ":scheme": scheme,
@@ -62,6 +63,7 @@ def _usual_fields(method: str, scheme: str, authority: str, compression: Compres
         "content-type": "application/grpc",
         "user-agent": "tritonforge",
         "grpc-accept-encoding": "identity,deflate,gzip",
+        "grpc-timeout": timeout,
     }
     if compression is not None:
         fields["grpc-encoding"] = compression
@@ -69,12 +71,14 @@ def _usual_fields(method: str, scheme: str, authority: str, compression: Compres
 
 
 def _timeout_text(timeout_s: float) -> str:
-    """So much and not less: the caller's own clock is the one that ends the call."""
-    for unit, count in (("u", 1_000_000), ("m", 1_000)):
-        number = int(timeout_s * count) + 1
-        if number <= _LONGEST_TIMEOUT:
-            return f"{number}{unit}"
-    return f"{min(int(timeout_s) + 1, _LONGEST_TIMEOUT)}S"
+    """So much and not less, but at most a hundredth more, so that blocks repeat: the caller's own clock ends a call."""
+    for unit, count in (("u", 1_000_000), ("m", 1_000), ("S", 1)):
+        number = ceil(timeout_s * count)
+        step = 10 ** max(0, len(str(number)) - 3)
+        rounded = -(-number // step) * step
+        if rounded <= _LONGEST_TIMEOUT:
+            return f"{rounded}{unit}"
+    return f"{_LONGEST_TIMEOUT}S"
 
 
 def _field(name: str, value: str) -> bytes:

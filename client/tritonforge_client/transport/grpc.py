@@ -124,19 +124,25 @@ class GrpcPending:
 
 
 class _Exchange:
-    """One call over one connection: turns what goes wrong into errors of the client, and ends the connection then."""
+    """One call over one connection: turns what goes wrong into errors of the client, and ends the connection then.
 
-    __slots__ = ("_call", "_connection", "_is_cancelled", "_is_connected", "_pool")
+    Attributes:
+        connection: The connection, as long as the call lasts.
+    """
+
+    __slots__ = ("_call", "_held", "_is_cancelled", "_is_connected", "_pool", "connection")
+
+    connection: _GrpcConnection
 
     def __init__(self, pool: Pool[_GrpcConnection], call: Call) -> None:
         self._pool = pool
         self._call = call
-        self._connection: _GrpcConnection | None = None
+        self._held: _GrpcConnection | None = None
         self._is_connected = self._is_cancelled = False
 
     def __enter__(self) -> Self:
         self._call.remaining_s()
-        self._connection = self._pool.take(self._call)
+        self.connection = self._held = self._pool.take(self._call)
         return self
 
     def begin(self, request: GrpcRequest, scheme: str) -> Http2Call:
@@ -152,20 +158,13 @@ class _Exchange:
         """Do what the steps ask for until they return."""
         return self.connection.run(steps, self._call)
 
-    @property
-    def connection(self) -> _GrpcConnection:
-        """The connection, as long as the call lasts."""
-        if self._connection is None:
-            raise RuntimeError("the call is over, or was not begun")
-        return self._connection
-
     def cancel(self) -> None:
         """End it from another thread."""
         self._is_cancelled = True
-        self._pool.interrupt(lambda: self._connection)
+        self._pool.interrupt(lambda: self._held)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        connection, self._connection = self.connection, None
+        connection, self._held = self.connection, None
         http2 = connection.http2
         connection.reusable = self._is_connected and http2.reusable and http2.calls == 0
         self._pool.give_back(connection)
