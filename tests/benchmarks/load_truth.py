@@ -59,11 +59,13 @@ def main() -> int:
     arguments = parser.parse_args()
     with ExitStack() as stack:
         cases = {part: CASES[part](stack) for part in arguments.parts}
-        rounds = [measured_round(cases) for _ in range(arguments.rounds)]
-    if arguments.json:
-        if arguments.json.exists():
-            rounds = json.loads(arguments.json.read_text(encoding="utf-8")) + rounds
-        arguments.json.write_text(json.dumps(rounds, indent=1), encoding="utf-8")
+        rounds = []
+        if arguments.json and arguments.json.exists():
+            rounds = json.loads(arguments.json.read_text(encoding="utf-8"))
+        for _ in range(arguments.rounds):
+            rounds.append(measured_round(cases))
+            if arguments.json:
+                arguments.json.write_text(json.dumps(rounds, indent=1), encoding="utf-8")
     text = "\n\n".join(tables_of(rounds))
     print(text)
     if arguments.markdown:

@@ -1,21 +1,24 @@
-"""Compare our closed-loop figures with those of NVIDIA's perf_analyzer, on one model of a real Triton.
+"""Compare our closed-loop figures with those of NVIDIA's perf_analyzer, on models of a real Triton.
 
-    python tests/benchmarks/perf_analyzer.py FOLDER [--seconds 4] [--rounds 3] [--model-ms 2] [--protocols http grpc]
-        [--quiet CORES] [--json FILE]
+    python tests/benchmarks/perf_analyzer.py FOLDER [--seconds 4] [--rounds 3] [--model-ms 2] [--models instances batched]
+        [--protocols http grpc] [--quiet CORES] [--json FILE] [--markdown FILE]
 
 perf_analyzer is fetched into FOLDER, which is kept: the program from the wheel of tritonclient 2.46.0, which starts
 where glibc is older than 2.38, as later ones do not, and the two libraries that it wants from nvidia-cuda-runtime-cu12
-and Debian's libb64-0d. It needs no GPU. The model gives back its input and takes a while for that, as one on a GPU
-would, without taking the processor; its requests are batched. The server has one core and whoever measures it has the
+and Debian's libb64-0d. It needs no GPU. The models give back their input and take a while for that, as one on a GPU
+would, without taking the processor: ``instances`` are four, each of which takes one request after the other;
+``batched`` is one that takes all requests that wait as a batch. The server has one core and whoever measures it has the
 other; both take turns in random order. With ``--quiet 0.15`` a turn during which others (processes, or the host of a
 virtual machine) used more than 0.15 cores is taken again, and the quietest of ten counts. ``--json`` adds the turns to
-those that the file has.
+those that the file has, and ``--markdown`` writes a table of all of them between the marks of a page; with
+``--rounds 0`` of those that the file has.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import math
 import os
@@ -27,15 +30,18 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Final
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, this folder is no package yet
 
-from benchmarks.client_peers_clients import MODEL, host_of
+from benchmarks.client_peers_clients import host_of
 from benchmarks.load_rates_quiet import quietest
+from support.marks import write_between_marks
 
+from tritonforge_client import Client
 from tritonforge_generator.deploy import EmbeddedTriton
 from tritonforge_load.runner import run_campaign
 
@@ -48,10 +54,11 @@ WHEELS: Final = {
 }
 PACKAGE: Final = "libb64-0d"
 
+MODELS: Final = {"instances": "instance_group [{ count: 4, kind: KIND_CPU }]", "batched": "dynamic_batching {}"}
 CONFIG: Final = """
 backend: "python"
 max_batch_size: 16
-dynamic_batching {}
+%s
 input [{ name: "x" data_type: TYPE_FP32 dims: [16] }]
 output [{ name: "y" data_type: TYPE_FP32 dims: [16] }]
 """
@@ -80,10 +87,18 @@ phases: [{name: measured, users: %(users)d, for: %(seconds)gs}]
 
 @dataclass(frozen=True)
 class Measured:
-    """What one tool says of one turn, and the cores that others used meanwhile."""
+    """What one tool says of one turn.
+
+    Attributes:
+        rate_per_s: Requests a second.
+        p50_ms: The median of latencies.
+        batch: Requests that the server ran at once, in the mean.
+        others_cores: Cores that others used meanwhile.
+    """
 
     rate_per_s: float
     p50_ms: float
+    batch: float = 1.0
     others_cores: float = math.nan
 
 
@@ -94,30 +109,43 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=4.0, help="time of a turn (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each (default: %(default)s)")
     parser.add_argument("--model-ms", type=float, default=2.0, help="what the model takes (default: %(default)s)")
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--protocols", nargs="+", choices=["http", "grpc"], default=["http", "grpc"])
     quiet_help = "cores that others may use during a turn; any number when left out"
     parser.add_argument("--quiet", type=float, default=math.inf, metavar="CORES", help=quiet_help)
     parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--markdown", type=Path, help="page whose marks 'perf_analyzer' get the table")
     arguments = parser.parse_args()
-    tool = Tool(arguments.folder.absolute())
     turns = earlier(arguments.json)
-    with served(arguments.model_ms) as urls:
-        for protocol in arguments.protocols:
-            for users in CONCURRENCIES:
-                case = f"{protocol}, {users} at once"
-                print(f"{case} ...", file=sys.stderr, flush=True)
-                tools = tools_at(tool, urls[protocol], users, arguments.seconds)
-                for name, of_tool in taken(tools, arguments.rounds, arguments.quiet).items():
-                    turns.setdefault(case, {}).setdefault(name, []).extend(of_tool)
-    print(text_from_turns(turns, arguments.model_ms))
-    print(f"load average {os.getloadavg()[0]:.1f} after it")
+    if arguments.rounds == 0 and not turns:
+        parser.error("--rounds 0 expects a file of earlier figures in --json")
+    if arguments.rounds > 0:
+        for case, of_case in measured(arguments):
+            for name, of_tool in of_case.items():
+                turns.setdefault(case, {}).setdefault(name, []).extend(of_tool)
+    text = text_from_turns(turns, arguments.model_ms)
+    print(text)
     if arguments.json is not None:
         plain = {
             case: {name: [asdict(one) for one in of_tool] for name, of_tool in tools.items()}
             for case, tools in turns.items()
         }
         arguments.json.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+    if arguments.markdown is not None:
+        write_between_marks(arguments.markdown, "perf_analyzer", text)
     return 0
+
+
+def measured(arguments: argparse.Namespace) -> Iterator[tuple[str, Mapping[str, Sequence[Measured]]]]:
+    """Let the tools take turns at every case; gives the case and its turns."""
+    tool = Tool(arguments.folder.absolute())
+    with served(arguments.model_ms) as urls:
+        for model, protocol, users in itertools.product(arguments.models, arguments.protocols, CONCURRENCIES):
+            case = f"{model}, {protocol}, {users} at once"
+            print(f"{case} ...", file=sys.stderr, flush=True)
+            goal = Target(urls[protocol], model, users, arguments.seconds)
+            tools = {"perf_analyzer": partial(in_batches, goal, tool.measured), "ours": partial(in_batches, goal, ours)}
+            yield case, taken(tools, arguments.rounds, arguments.quiet)
 
 
 def earlier(path: Path | None) -> dict[str, dict[str, list[Measured]]]:
@@ -129,6 +157,23 @@ def earlier(path: Path | None) -> dict[str, dict[str, list[Measured]]]:
         case: {name: [Measured(**one) for one in of_tool] for name, of_tool in tools.items()}
         for case, tools in plain.items()
     }
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is measured.
+
+    Attributes:
+        url: URL of the server.
+        model: Name of the model.
+        users: How many requests are there at once.
+        seconds: Time of a turn.
+    """
+
+    url: str
+    model: str
+    users: int
+    seconds: float
 
 
 # ---- the tool ----
@@ -150,13 +195,13 @@ class Tool:
         self._environment = {**os.environ, "LD_LIBRARY_PATH": ":".join(map(str, libraries))}
         self.version = self._run("--version").strip()
 
-    def measured(self, url: str, users: int, seconds: float) -> Measured:
+    def measured(self, target: Target) -> Measured:
         """Let it measure, in three windows. Whether they agree is for the turns to say."""
         with tempfile.TemporaryDirectory() as folder:
             table = Path(folder) / "levels.csv"
-            window_ms = max(500, round(seconds * 1000 / 3))
-            options = ["-m", MODEL, "-i", url.partition(":")[0], "-u", host_of(url)]
-            options += ["--concurrency-range", str(users), "-p", str(window_ms), "-s", "1000", "-f", str(table)]
+            window_ms = max(500, round(target.seconds * 1000 / 3))
+            options = ["-m", target.model, "-i", target.url.partition(":")[0], "-u", host_of(target.url)]
+            options += ["--concurrency-range", str(target.users), "-p", str(window_ms), "-s", "1000", "-f", str(table)]
             self._run(*options)
             with table.open(newline="") as file:
                 (level,) = csv.DictReader(file)
@@ -188,15 +233,16 @@ class Tool:
 
 @contextmanager
 def served(model_ms: float) -> Iterator[Mapping[str, str]]:
-    """Serve the model on one core, and leave the other to this process; gives URLs by protocol."""
+    """Serve the models on one core, and leave the other to this process; gives URLs by protocol."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise SystemExit(f"expected two cores, got {len(cores)}: the server and the load need one each")
     with tempfile.TemporaryDirectory() as folder:
-        version = Path(folder) / MODEL / "1"
-        version.mkdir(parents=True)
-        (version.parent / "config.pbtxt").write_text(CONFIG)
-        (version / "model.py").write_text(CODE % (model_ms / 1e3))
+        for model, config in MODELS.items():
+            version = Path(folder) / model / "1"
+            version.mkdir(parents=True)
+            (version.parent / "config.pbtxt").write_text(CONFIG % config)
+            (version / "model.py").write_text(CODE % (model_ms / 1e3))
         os.sched_setaffinity(0, {cores[1]})  # inherited
         try:
             with EmbeddedTriton(folder) as server:
@@ -204,14 +250,6 @@ def served(model_ms: float) -> Iterator[Mapping[str, str]]:
                 yield {"http": server.http_url, "grpc": server.grpc_url}
         finally:
             os.sched_setaffinity(0, set(cores))
-
-
-def tools_at(tool: Tool, url: str, users: int, seconds: float) -> Mapping[str, Callable[[], Measured]]:
-    """What takes turns, by name."""
-    return {
-        "perf_analyzer": lambda: tool.measured(url, users, seconds),
-        "ours": lambda: ours(url, users, seconds),
-    }
 
 
 def taken(
@@ -227,12 +265,21 @@ def taken(
     return turns
 
 
-def ours(url: str, users: int, seconds: float) -> Measured:
+def in_batches(target: Target, tool: Callable[[Target], Measured]) -> Measured:
+    """What a tool says, and how many requests ran at once."""
+    with Client(target.url) as client:
+        (before,) = client.statistics(target.model)
+        said = tool(target)
+        (after,) = client.statistics(target.model)
+    requests = after.inference_count - before.inference_count
+    return replace(said, batch=requests / (after.execution_count - before.execution_count))
+
+
+def ours(target: Target) -> Measured:
     """A campaign with one closed phase."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "campaign.yaml"
-        facts = {"url": url, "model": MODEL, "users": users, "seconds": seconds}
-        path.write_text(CAMPAIGN % facts)
+        path.write_text(CAMPAIGN % asdict(target))
         total = run_campaign(path).phase("measured").total
     return Measured(total.rate_per_s, total.percentile_ms(50))
 
@@ -243,10 +290,10 @@ def ours(url: str, users: int, seconds: float) -> Measured:
 def text_from_turns(turns: Mapping[str, Mapping[str, Sequence[Measured]]], model_ms: float) -> str:
     """Medians, their range, and whether both agree."""
     lines = [
-        f"A model of {model_ms:g} ms; medians of turns, and their range",
+        f"Models of {model_ms:g} ms; medians of turns, and their range. Of each pair the first is perf_analyzer's.",
         "",
-        "| case | perf_analyzer requests/s | ours requests/s | apart | perf_analyzer p50 ms | ours p50 ms | apart ms |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| case | requests/s | | apart | p50 ms | | apart, ms | requests a batch | |",
+        f"| --- |{' ---: |' * 8}",
     ]
     apart = []
     for case, tools in turns.items():
@@ -256,17 +303,13 @@ def text_from_turns(turns: Mapping[str, Mapping[str, Sequence[Measured]]], model
         apart += [case] * (abs(rate) > RATE_TOLERANCE or abs(p50_ms) > P50_TOLERANCE_MS)
         rates = " | ".join(_ranged(one, "rate_per_s", ",.0f") for one in (theirs, own))
         latencies = " | ".join(_ranged(one, "p50_ms", ".2f") for one in (theirs, own))
-        lines.append(f"| {case} | {rates} | {rate:+.1%} | {latencies} | {p50_ms:+.2f} |")
-    goal = f"goal, at most {RATE_TOLERANCE:.0%} and {P50_TOLERANCE_MS:g} ms apart"
+        batches = " | ".join(f"{_middle(one, 'batch'):.1f}" for one in (theirs, own))
+        lines.append(f"| {case} | {rates} | {rate:+.1%} | {latencies} | {p50_ms:+.2f} | {batches} |")
     others = [turn.others_cores for tools in turns.values() for of_tool in tools.values() for turn in of_tool]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{goal}: {'met' if not apart else 'MISSED for ' + '; '.join(apart)}",
-            f"others used {median(others):.2f} cores meanwhile ({min(others):.2f}-{max(others):.2f})",
-        ]
-    )
+    goal = f"goal, at most {RATE_TOLERANCE:.0%} and {P50_TOLERANCE_MS:g} ms apart"
+    outcome = "met" if not apart else "MISSED for " + "; ".join(apart)
+    about_others = f"others used {median(others):.2f} cores meanwhile ({min(others):.2f}-{max(others):.2f})"
+    return "\n".join([*lines, "", f"{goal}: {outcome}; {about_others}"])
 
 
 def _middle(turns: Sequence[Measured], value: str) -> float:

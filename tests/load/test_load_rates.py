@@ -71,5 +71,6 @@ def test_both_tools_take_their_turns_and_are_held_to_the_goal(tmp_path: Path) ->
     assert {name: len(of_tool) for name, of_tool in turns.items()} == {"perf_analyzer": 2, "ours": 2}
     text = text_from_turns({"grpc, 16 at once": turns}, model_ms=2)
     assert "| grpc, 16 at once | 1,000 (1,000-1,000) | 880 (880-880) | -12.0% |" in text
+    assert "| 4.10 (4.10-4.10) | +0.10 | 1.0 | 1.0 |" in text
     assert "MISSED for grpc, 16 at once" in text
     assert perf_analyzer.earlier(tmp_path / "none.json") == {}
