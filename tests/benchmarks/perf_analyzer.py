@@ -1,13 +1,14 @@
 """Compare our closed-loop figures with those of NVIDIA's perf_analyzer, on models of a real Triton.
 
-    python tests/benchmarks/perf_analyzer.py FOLDER [--seconds 4] [--rounds 3] [--model-ms 2] [--models instances batched]
-        [--protocols http grpc] [--quiet CORES] [--json FILE] [--markdown FILE]
+    python tests/benchmarks/perf_analyzer.py FOLDER [--seconds 4] [--rounds 3] [--model-ms 2]
+        [--models parallel instances batched] [--protocols http grpc] [--quiet CORES] [--json FILE] [--markdown FILE]
 
 perf_analyzer is fetched into FOLDER, which is kept: the program from the wheel of tritonclient 2.46.0, which starts
 where glibc is older than 2.38, as later ones do not, and the two libraries that it wants from nvidia-cuda-runtime-cu12
 and Debian's libb64-0d. It needs no GPU. The models give back their input and take a while for that, as one on a GPU
-would, without taking the processor: ``instances`` are four, each of which takes one request after the other;
-``batched`` is one that takes all requests that wait as a batch. The server has one core and whoever measures it has the
+would, without taking the processor: ``parallel`` has sixteen instances, so that no request waits for another;
+``instances`` has four, each of which takes one request after the other; ``batched`` has one that takes all requests
+that wait as a batch. The server has one core and whoever measures it has the
 other; both take turns in random order. With ``--quiet 0.15`` a turn during which others (processes, or the host of a
 virtual machine) used more than 0.15 cores is taken again, and the quietest of ten counts. ``--json`` adds the turns to
 those that the file has, and ``--markdown`` writes a table of all of them between the marks of a page; with
@@ -54,7 +55,11 @@ WHEELS: Final = {
 }
 PACKAGE: Final = "libb64-0d"
 
-MODELS: Final = {"instances": "instance_group [{ count: 4, kind: KIND_CPU }]", "batched": "dynamic_batching {}"}
+MODELS: Final = {
+    "parallel": "instance_group [{ count: 16, kind: KIND_CPU }]",
+    "instances": "instance_group [{ count: 4, kind: KIND_CPU }]",
+    "batched": "dynamic_batching {}",
+}
 CONFIG: Final = """
 backend: "python"
 max_batch_size: 16

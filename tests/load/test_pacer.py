@@ -73,6 +73,14 @@ class TestKeepingTime:
         # 0.1 ms of 10 ms, but 0.05 ms of 0.5 ms.
         assert on_a_free_core(lambda: ms(play("steady", echo, 2000, 1), "awakes", 50) < 0.07)
 
+    def test_the_process_is_awake_for_a_moment_before_a_request_and_others_have_their_turns(self, echo: Echo) -> None:
+        def is_met() -> bool:
+            told = play("turns", echo, 50)
+            assert told["earlier"] < 5
+            return bool(told["last"] > 8)
+
+        assert on_a_free_core(is_met)
+
     @pytest.mark.slow
     def test_answers_are_seen_while_the_next_request_is_waited_for(self, echo: Echo) -> None:
         # Giving up the turn by gevent.sleep(0) until a request is due would show them up to 5 ms late.

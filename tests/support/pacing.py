@@ -141,6 +141,22 @@ def slow_turns(port: int, turn_s: float) -> dict[str, Any]:
     return caller.told()
 
 
+def turns(port: int, rate_per_s: float) -> dict[str, Any]:
+    """A constant rate; in how many turns of the event loop the last millisecond before a request goes by."""
+    caller = Caller(port)
+    start_s, times_s = soon_s(), constant_times_s(rate_per_s, 1)
+    seen_s: list[float] = []
+    turn = gevent.get_hub().loop.prepare()
+    turn.start(lambda: seen_s.append(time.perf_counter()))
+    Pacer(times_s, start_s, caller.send, max_in_flight=1000, grace_s=5).run()
+    turn.close()
+    before_ms = 1e3 * (start_s + times_s[:, None] - np.array(seen_s))
+    return {
+        "last": float(np.median(((before_ms > 0) & (before_ms < 1)).sum(axis=1))),
+        "earlier": float(np.median(((before_ms > 3) & (before_ms < 13)).sum(axis=1))),
+    }
+
+
 def shedding(port: int) -> dict[str, Any]:
     """More than may be in flight is due while the server is frozen."""
     caller = Caller(port)
@@ -313,6 +329,7 @@ SCENES: dict[str, Callable[..., dict[str, Any]]] = {
     for scene in (
         steady,
         slow_turns,
+        turns,
         shedding,
         held_up,
         impatient,

@@ -50,18 +50,20 @@ class Alarm:
         self._setting_address = ctypes.byref(self._setting)
         self._is_cancelled = False
 
-    def wait_until(self, moment_s: float) -> bool:
+    def wait_until(self, moment_s: float, awake_s: float = 0.0) -> bool:
         """Wait for a moment; for one that has passed, until all other greenlets had their turn.
 
         Args:
             moment_s: The moment, by ``time.perf_counter()``.
+            awake_s: For how long before it the process does not sleep: greenlets go on as before, but where nobody has
+                anything to do the event loop goes around.
 
         Returns:
             Whether it has come; false when ``cancel`` was called.
         """
         while not self._is_cancelled:
-            if moment_s > time.perf_counter():
-                self._set(int(moment_s * _NS_PER_S) + 1)
+            if moment_s - awake_s > time.perf_counter():
+                self._set(int((moment_s - awake_s) * _NS_PER_S) + 1)
                 self._hub.wait(self._rings)
             else:
                 self._hub.wait(self._turn)
