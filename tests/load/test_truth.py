@@ -19,7 +19,7 @@ import pytest
 from support.freezing_proxy import FreezingProxy
 from support.quick_machine import awake, shared_cores
 from support.responder import Responder, connected, timed_request
-from support.truth import Load, Stall, bare, known, stalled_ms, true_ms
+from support.truth import Load, Stall, bare, closed, known, stalled_ms, true_ms
 
 from tritonforge_generator.deploy import EmbeddedTriton
 from tritonforge_load.measure import WorkloadResult
@@ -110,6 +110,20 @@ class TestAServerOfKnownLatency:
             if all(more <= SHARE * truth + MACHINE_MS[percent] for percent, (truth, more) in tries[-1].items()):
                 return
         pytest.fail(f"percent: (true, more), in ms: {tries}")
+
+
+@pytest.mark.slow
+class TestAClosedPhase:
+    def test_users_do_little_but_wait_for_answers(self) -> None:
+        """Rate and latency keep to the number of users (Little's law); the rest is the generator's own time."""
+        shares = []
+        for _ in range(TRIES):
+            total = closed(8, 1.0, duration_s=2)
+            shares.append(total.rate_per_s * total.mean_ms / 1e3 / 8)
+            assert shares[-1] < 1.01
+            if shares[-1] > 0.955:  # 0.94 with Locust's own way from task to task
+                return
+        pytest.fail(f"the share of time that users waited for answers: {shares}")
 
 
 class TestTheServersThemselves:

@@ -31,6 +31,14 @@ phases:
 observe: {{server: false, metrics: false, gpu: none}}
 workers: {workers}
 """
+_CLOSED_CAMPAIGN: Final = """\
+campaign: truth
+version: 1
+target: {{url: "{url}", wait_ready: 30s}}
+workload: [{{name: one, model: {model}}}]
+phases: [{{name: {phase}, users: {users}, for: {duration}s}}]
+observe: {{server: false, metrics: false, gpu: none}}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +73,23 @@ class Load:
             url=url, model=model, phase=_PHASE, arrival=self.arrival, rate=self.rate_per_s, duration=self.duration_s,
             workers=workers,
         )  # fmt: skip
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "truth.yaml"
-            path.write_text(text, encoding="utf-8")
-            result = run_campaign(path, on_event=hear)
-        assert result.problems == ()
-        return result.phase(_PHASE).total
+        return _played(text, hear)
+
+
+def closed(users: int, latency_ms: float, *, duration_s: int) -> WorkloadResult:
+    """What a campaign says of a ``Responder`` of one latency, asked by so many users that wait for their answers."""
+    with Responder((latency_ms,)) as server:
+        text = _CLOSED_CAMPAIGN.format(url=server.url, model=MODEL, phase=_PHASE, users=users, duration=duration_s)
+        return _played(text, lambda _: None)
+
+
+def _played(text: str, hear: Callable[[Mapping[str, Any]], None]) -> WorkloadResult:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "truth.yaml"
+        path.write_text(text, encoding="utf-8")
+        result = run_campaign(path, on_event=hear)
+    assert result.problems == ()
+    return result.phase(_PHASE).total
 
 
 # ---- a server that stands still ----

@@ -154,7 +154,7 @@ class Histogram:
         return histogram
 
     def to_bytes(self) -> bytes:
-        """Everything, in little memory; for this process and no other."""
+        """Everything, in little memory; for this process and no other, and for values of 584 years together at most."""
         places, counts = array("H", self._buckets), array("Q", self._buckets.values())
         return _SUMS.pack(self.count, self.sum_ns, self.min_ns, self.max_ns) + places.tobytes() + counts.tobytes()
 

@@ -15,6 +15,7 @@ from tritonforge_client.errors import TritonError
 from tritonforge_client.extras import require_extra
 from tritonforge_load.arrivals import share_of
 from tritonforge_load.arrivals.pacer import Pacer
+from tritonforge_load.arrivals.runs import Run
 from tritonforge_load.session.generator import BETWEEN_RUNS, Generator, Window
 from tritonforge_load.users import TritonUser
 
@@ -28,6 +29,8 @@ gevent: Any = require_extra("gevent", "load")
 _Outputs: TypeAlias = Callable[[], dict[str, NDArray[Any]]]
 
 _IDLE_S: Final = 0.02
+# From one task to the next Locust takes as long as a small request, and goes around the event loop.
+_TASK_S: Final = 0.02
 
 
 class CampaignUser(TritonUser):
@@ -51,17 +54,26 @@ class CampaignUser(TritonUser):
 
     @locust.task
     def play(self) -> None:
-        """Send one request of a closed run, or this process's share of an open one."""
+        """Send requests of a closed run for a moment, or this process's share of an open one."""
         run = self.generator.next_run
         if run is not None and not run.is_open:
-            place = self._random.choices(self._places, cum_weights=self._cumulative_weights)[0]
-            self._send(place, time.perf_counter())
+            self._send_in_turn(run)
             return
         window = self.generator.take_open_window()
         if window is None:
             gevent.sleep(_IDLE_S)
         else:
             self._send_schedule(window)
+
+    def _send_in_turn(self, run: Run) -> None:
+        """Send one request after the other. After a failure Locust goes on, for nothing may have been waited for."""
+        now_s = time.perf_counter()
+        ends_s = now_s + _TASK_S
+        while now_s < ends_s and self.generator.next_run is run:
+            place = self._random.choices(self._places, cum_weights=self._cumulative_weights)[0]
+            if not self._send(place, now_s):
+                return
+            now_s = time.perf_counter()
 
     def _send_schedule(self, window: Window) -> None:
         generator = self.generator
@@ -70,10 +82,14 @@ class CampaignUser(TritonUser):
             return
         times_s = share_of(schedule.times_s, window.index, window.count)
         places = share_of(schedule.workloads, window.index, window.count)
+
+        def send(index: int, times: WireTimes) -> None:
+            self._send(int(places[index]), window.began_s + times_s.item(index), times)
+
         pacer = Pacer(
             times_s,
             window.began_s,
-            lambda index, times: self._send(int(places[index]), window.began_s + times_s.item(index), times),
+            send,
             max_in_flight=generator.campaign.transport.max_in_flight,
             grace_s=generator.campaign.target.timeout_s,
             shed=lambda index, due_s: generator.record_shed(window, self._name(int(places[index])), due_s),
@@ -86,13 +102,16 @@ class CampaignUser(TritonUser):
     def _name(self, place: int) -> str:
         return self.generator.sources[place].workload.name
 
-    def _send(self, place: int, due_s: float, times: WireTimes | None = None) -> None:
+    def _send(self, place: int, due_s: float, times: WireTimes | None = None) -> bool:
         """Send one request of a workload that was meant for a moment, and compare its answer if it is sampled.
 
         Args:
             place: Of the workload.
             due_s: The moment, by ``time.perf_counter()``.
             times: Those of an arrival of a schedule.
+
+        Returns:
+            Whether it was answered.
         """
         source = self.generator.sources[place]
         name = source.workload.name
@@ -112,6 +131,7 @@ class CampaignUser(TritonUser):
             except TritonError:
                 correct = 0  # an answer that cannot be read is a wrong one
             self.generator.record_check(run, name, checked=request.rows, correct=correct)
+        return answer is not None
 
     def _answer(
         self, place: int, number: int, name: str, context: dict[str, Any], times: WireTimes | None
