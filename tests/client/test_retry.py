@@ -215,7 +215,7 @@ def test_pauses_never_reach_the_deadline(
     own = call(timeout_s)
     budget = RetryBudget(0.1, most=5)
     several = Retries(policy, budget, own, repeatable=True, random=random)
-    retried = retried_here = 0
+    retried = paid = 0
     for code, other_endpoint, at_least_s, took_s in events:
         let_pass(own, took_s)
         left_s = own.timeout_s - own.elapsed_s
@@ -223,10 +223,11 @@ def test_pauses_never_reach_the_deadline(
         if pause_s is None:
             continue
         retried += 1
-        retried_here += not other_endpoint
+        # Elsewhere it adds no load where it failed.
+        paid += not (other_endpoint and code in {"shutting_down", "not_ready", "connection", "unavailable"})
         assert code in policy.codes
         assert at_least_s <= pause_s < left_s
         assert pause_s <= at_least_s + policy.maximum_s
         let_pass(own, pause_s)
     assert retried <= attempts - 1
-    assert retried_here <= 5  # elsewhere it adds no load where it failed
+    assert paid <= 5

@@ -26,19 +26,14 @@ version: 1
 target: {{url: "{url}", wait_ready: 30s}}
 workload: [{{name: one, model: {model}}}]
 phases:
-- {{name: warm-up, arrival: poisson, rate: 400/s, for: 2s, measure: false}}
-- {{name: {phase}, arrival: {arrival}, rate: {rate}/s, for: {duration}s}}
+{phases}
 observe: {{server: false, metrics: false, gpu: none}}
 workers: {workers}
 """
-_CLOSED_CAMPAIGN: Final = """\
-campaign: truth
-version: 1
-target: {{url: "{url}", wait_ready: 30s}}
-workload: [{{name: one, model: {model}}}]
-phases: [{{name: {phase}, users: {users}, for: {duration}s}}]
-observe: {{server: false, metrics: false, gpu: none}}
-"""
+_OPEN_PHASES: Final = """\
+- {{name: warm-up, arrival: poisson, rate: 400/s, for: 2s, measure: false}}
+- {{name: {phase}, arrival: {arrival}, rate: {rate}/s, for: {duration}s}}"""
+_CLOSED_PHASE: Final = "- {{name: {phase}, users: {users}, for: {duration}s}}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +64,15 @@ class Load:
             if event["event"] == "phase" and event["run"] == _PHASE:
                 begun()
 
-        text = _CAMPAIGN.format(
-            url=url, model=model, phase=_PHASE, arrival=self.arrival, rate=self.rate_per_s, duration=self.duration_s,
-            workers=workers,
-        )  # fmt: skip
-        return _played(text, hear)
+        phases = _OPEN_PHASES.format(phase=_PHASE, arrival=self.arrival, rate=self.rate_per_s, duration=self.duration_s)
+        return _played(_CAMPAIGN.format(url=url, model=model, phases=phases, workers=workers), hear)
 
 
 def closed(users: int, latency_ms: float, *, duration_s: int) -> WorkloadResult:
     """What a campaign says of a ``Responder`` of one latency, asked by so many users that wait for their answers."""
     with Responder((latency_ms,)) as server:
-        text = _CLOSED_CAMPAIGN.format(url=server.url, model=MODEL, phase=_PHASE, users=users, duration=duration_s)
-        return _played(text, lambda _: None)
+        phases = _CLOSED_PHASE.format(phase=_PHASE, users=users, duration=duration_s)
+        return _played(_CAMPAIGN.format(url=server.url, model=MODEL, phases=phases, workers=1), lambda _: None)
 
 
 def _played(text: str, hear: Callable[[Mapping[str, Any]], None]) -> WorkloadResult:

@@ -194,7 +194,7 @@ class Http2Connection:
                 if self._take_reply():
                     needed = 9
                     continue
-                length, kind, flags, stream = h2.frame_fields(self._scratch[self._start : self._start + 9])
+                length, kind, flags, stream = h2.frame_fields(self._scratch, self._start)
                 if self._end - self._start >= 9 + length:
                     payload = self._scratch[self._start + 9 : self._start + 9 + length]
                     self._start += 9 + length

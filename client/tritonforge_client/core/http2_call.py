@@ -130,7 +130,7 @@ class Http2Call:
         if self._head is not None:
             self._head = {**self._head, **fields}
         elif not fields.get(":status", "").startswith("1"):
-            _check_answer(fields.get(":status", ""), fields.get("content-type", ""))
+            check_answer(fields)
             self._head = fields
 
     def add_data(self, here: memoryview) -> None:
@@ -200,8 +200,14 @@ class Http2Call:
         self._prefix = b""
 
 
-def _check_answer(status: str, content_type: str) -> None:
-    """Refuse the reply of who is no gRPC server."""
+def check_answer(fields: Mapping[str, str]) -> None:
+    """Refuse the head of who is no gRPC server.
+
+    Raises:
+        CallFailed: It has another HTTP status than 200.
+        ReplyFormatError: What follows is something else than gRPC.
+    """
+    status, content_type = fields.get(":status", ""), fields.get("content-type", "")
     if status != "200":
         text = f"HTTP status {status}, which no gRPC server answers"
         raise CallFailed(int(status) if status.isdecimal() else "UNKNOWN", text)

@@ -18,6 +18,9 @@ USUAL_FRAME_BYTES: Final = 16_384
 LARGEST: Final = (1 << 31) - 1
 LARGEST_FRAME_BYTES: Final = (1 << 24) - 1
 
+HEAD: Final = struct.Struct(">IBI")
+"""What stands before a payload (section 4.1): three bytes of length and one of type, flags, stream."""
+
 # Whoever sends us tensors need not wait for room, and heads can be read without those before them.
 GREETING: Final = b"".join(
     (
@@ -36,10 +39,10 @@ def frame_head(length: int, kind: int, flags: int, stream: int) -> bytes:
     return struct.pack(">IBBI", length, kind, flags, stream)[1:]
 
 
-def frame_fields(head: memoryview) -> tuple[int, int, int, int]:
-    """Length, type, flags and stream."""
-    high, low, kind, flags, stream = struct.unpack(">BHBBI", head)
-    return high << 16 | low, kind, flags, stream & LARGEST
+def frame_fields(received: memoryview, start: int) -> tuple[int, int, int, int]:
+    """Length, type, flags and stream of the frame that begins there."""
+    length_and_kind, flags, stream = HEAD.unpack_from(received, start)
+    return length_and_kind >> 8, length_and_kind & 0xFF, flags, stream & LARGEST
 
 
 def head_frames(block: bytes, stream: int, frame_bytes: int) -> list[bytes]:
